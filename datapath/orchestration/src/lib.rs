@@ -1,0 +1,2 @@
+//! Pure routing decisions over HTTP/1 heads.
+#![no_std]

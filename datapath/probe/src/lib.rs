@@ -1,0 +1,1 @@
+//! Reads counters and status of the datapath.

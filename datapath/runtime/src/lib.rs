@@ -1,0 +1,2 @@
+//! The eBPF programs.
+#![no_std]

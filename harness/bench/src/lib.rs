@@ -1,0 +1,1 @@
+//! The harness: scenarios, runs, reports, gate.

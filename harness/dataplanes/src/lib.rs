@@ -1,0 +1,1 @@
+//! One file per arm: how a pod's traffic travels.

@@ -1,0 +1,1 @@
+//! The pod application: a fortio-style echo server.

@@ -1,0 +1,1 @@
+//! Histograms, paired ratios and intervals.

@@ -1,0 +1,1 @@
+//! Pods, services and links made of network namespaces.
