@@ -18,6 +18,14 @@ fn pairs() -> impl Strategy<Value = Vec<(f64, f64)>> {
     prop::collection::vec((positive(), positive()), 1..40)
 }
 
+fn of(values: &[u64]) -> Latency {
+    let mut latency = Latency::new();
+    for value in values {
+        latency.record(*value);
+    }
+    latency
+}
+
 proptest! {
     #[test]
     fn interval_contains_its_point(pairs in pairs()) {
@@ -73,8 +81,7 @@ proptest! {
 
     #[test]
     fn merging_is_recording_everything(a in prop::collection::vec(1u64..10_000_000_000, 0..200), b in prop::collection::vec(1u64..10_000_000_000, 0..200)) {
-        let of = |values: &[u64]| { let mut l = Latency::new(); values.iter().for_each(|v| l.record(*v)); l };
-        let mut merged = of(&a);
+                let mut merged = of(&a);
         merged.merge(&of(&b));
         let all: Vec<u64> = a.iter().chain(&b).copied().collect();
         prop_assert_eq!(merged.count(), all.len() as u64);
@@ -85,8 +92,7 @@ proptest! {
 
     #[test]
     fn quantiles_are_within_a_thousandth(mut values in prop::collection::vec(1u64..50_000_000_000, 1..300), q in 0.0f64..1.0) {
-        let mut latency = Latency::new();
-        values.iter().for_each(|v| latency.record(*v));
+        let latency = of(&values);
         values.sort_unstable();
         let rank = ((q * values.len() as f64).ceil() as usize).clamp(1, values.len());
         let exact = values[rank - 1] as f64 / 1_000.0;
@@ -96,8 +102,7 @@ proptest! {
 
     #[test]
     fn histograms_survive_storage(values in prop::collection::vec(1u64..50_000_000_000, 0..200)) {
-        let mut latency = Latency::new();
-        values.iter().for_each(|v| latency.record(*v));
+        let latency = of(&values);
         let back = Latency::from_v2(&latency.to_v2().unwrap()).unwrap();
         prop_assert_eq!(back.count(), latency.count());
         prop_assert_eq!(back.quantile_us(0.5), latency.quantile_us(0.5));
