@@ -1,1 +1,4 @@
-//! The eBPF object as bytes.
+//! The eBPF object as bytes: the only crate that knows how the kernel programs are built.
+
+/// The ELF object with all programs and maps; empty if it was built with `AYA_BUILD_SKIP=1`.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kmesh"));

@@ -1,2 +1,19 @@
-//! The eBPF programs.
+//! The eBPF programs: thin glue between the kernel's hooks and the decisions in `kmesh-orchestration`.
+//!
+//! One module per hook, one for the maps. Entry points are in `bin/kmesh.rs`. What can be decided without a kernel context is
+//! not here but in orchestration, where it can be tested and fuzzed: sk_msg and sk_skb have no test-run.
 #![no_std]
+#![cfg_attr(not(target_arch = "bpf"), allow(unused, reason = "builds for the BPF target only"))]
+
+pub mod connect;
+pub mod counter;
+pub mod dice;
+pub mod donate;
+pub mod established;
+pub mod generation;
+pub mod lease;
+pub mod maps;
+pub mod request;
+pub mod response;
+pub mod tcp;
+pub mod upstream;

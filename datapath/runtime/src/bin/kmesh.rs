@@ -1,6 +1,76 @@
-#![no_std]
-#![no_main]
-//! Entry points.
-#[cfg(target_arch="bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! { loop {} }
+//! Entry points: attribute, call, verdict. Nothing is decided here.
+#![cfg_attr(target_arch = "bpf", no_std)]
+#![cfg_attr(target_arch = "bpf", no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::bindings::sk_action;
+    use aya_ebpf::macros::{cgroup_sock_addr, classifier, sk_msg, sock_ops, stream_verdict};
+    use aya_ebpf::programs::{
+        SkBuffContext, SkMsgContext, SockAddrContext, SockOpsContext, TcContext,
+    };
+    use kmesh_runtime::{connect, donate, established, request, response, upstream};
+
+    #[cgroup_sock_addr(connect4)]
+    fn connect4_route(ctx: SockAddrContext) -> i32 {
+        let to = connect::destination4(ctx.sock_addr);
+        connect::connect(&ctx, to, false)
+    }
+
+    #[cgroup_sock_addr(connect6)]
+    fn connect6_route(ctx: SockAddrContext) -> i32 {
+        let to = connect::destination6(ctx.sock_addr);
+        connect::connect(&ctx, to, true)
+    }
+
+    #[cgroup_sock_addr(getpeername4)]
+    fn getpeername4_restore(ctx: SockAddrContext) -> i32 {
+        connect::peer_name(&ctx, false)
+    }
+
+    #[cgroup_sock_addr(getpeername6)]
+    fn getpeername6_restore(ctx: SockAddrContext) -> i32 {
+        connect::peer_name(&ctx, true)
+    }
+
+    #[sock_ops]
+    fn sockops_track(ctx: SockOpsContext) -> u32 {
+        established::callback(&ctx);
+        1
+    }
+
+    #[sk_msg]
+    fn msg_client_request(ctx: SkMsgContext) -> u32 {
+        request::client_request(ctx.msg)
+    }
+
+    #[sk_msg]
+    fn msg_server_response(ctx: SkMsgContext) -> u32 {
+        response::server_response(ctx.msg)
+    }
+
+    #[stream_verdict]
+    fn skb_upstream_response(ctx: SkBuffContext) -> u32 {
+        upstream::upstream_response(&ctx)
+    }
+
+    #[classifier]
+    fn pool_donate(ctx: TcContext) -> i32 {
+        donate::donate(&ctx)
+    }
+
+    const _: () = assert!(sk_action::SK_PASS == 1);
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+        // Unreachable: nothing in these programs panics, and the verifier would refuse an endless loop.
+        loop {}
+    }
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

@@ -1,0 +1,28 @@
+//! The one matching primitive: a deterministic automaton over bytes, stored as a row-displaced transition table.
+//!
+//! Hosts, paths, header names and header values are all matched by it. A step costs two dependent loads whatever the
+//! number of patterns. Node 0 is the dead node: it has no transitions and accepts nothing.
+
+/// A state of an automaton.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Node {
+    /// Where this node's row begins in the cells: byte `b` is looked up at `base + b`.
+    pub base: u32,
+    /// What it means to end here: an id or a candidate list, by the automaton's use; 0 = nothing.
+    pub end: u32,
+    /// What it means to have passed through here: the same for prefixes, inherited from ancestors; 0 = nothing.
+    pub pass: u32,
+    /// Padding; zero.
+    pub reserved: u32,
+}
+
+/// A transition, valid for the node that `owner` names.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cell {
+    /// The node this transition belongs to; 0 = empty cell.
+    pub owner: u32,
+    /// The node it leads to.
+    pub next: u32,
+}

@@ -1,0 +1,116 @@
+//! An HTTP/1 message head and what the scanner found in it.
+//!
+//! The struct lives in a map value, and the scanner keeps its own state in it too: what is read back from map memory is
+//! an unknown number to the verifier, so a loop over the bytes is checked once and not once per state.
+
+use crate::limits::FOUND_MAX;
+
+/// Scanner phases, in the order of the grammar (RFC 9112 section 3). The scanner's own business, but stored.
+pub mod phase {
+    /// Request method.
+    pub const METHOD: u32 = 0;
+    /// Request target.
+    pub const TARGET: u32 = 1;
+    /// `HTTP/1.1` and its line end.
+    pub const VERSION: u32 = 2;
+    /// Response status line after the version.
+    pub const STATUS: u32 = 3;
+    /// Rest of the response's first line.
+    pub const REASON_PHRASE: u32 = 4;
+    /// First byte of a header line, or of the empty line.
+    pub const LINE: u32 = 5;
+    /// Header name.
+    pub const NAME: u32 = 6;
+    /// White space before a value.
+    pub const VALUE_START: u32 = 7;
+    /// A value the configuration asks about.
+    pub const VALUE: u32 = 8;
+    /// A value nobody asks about.
+    pub const SKIP: u32 = 9;
+    /// LF that ends a header line.
+    pub const LINE_FEED: u32 = 10;
+    /// LF that ends the head.
+    pub const LAST_LINE_FEED: u32 = 11;
+    /// The head is complete.
+    pub const DONE: u32 = 12;
+    /// Not a head that the kernel decides on; `fault` says why.
+    pub const FAULT: u32 = 13;
+}
+
+/// What the scanner noticed, as bits of [`Head::flags`].
+pub mod flag {
+    /// A valid `content-length`.
+    pub const CONTENT_LENGTH: u32 = 1;
+    /// `transfer-encoding: chunked`.
+    pub const CHUNKED: u32 = 2;
+    /// `connection` asks for something other than keep-alive.
+    pub const CONNECTION: u32 = 4;
+    /// An `upgrade` header.
+    pub const UPGRADE: u32 = 8;
+    /// An `expect` header.
+    pub const EXPECT: u32 = 16;
+    /// A `host` header.
+    pub const HOST: u32 = 32;
+    /// The method is HEAD.
+    pub const HEAD_METHOD: u32 = 64;
+    /// The method is CONNECT.
+    pub const CONNECT_METHOD: u32 = 128;
+}
+
+/// One occurrence of a header that the configuration asks about.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    /// The name's id.
+    pub name: u32,
+    /// The value's id in that name's automaton; 0 = a value nobody asks about.
+    pub value: u32,
+}
+
+/// A message head of at most `N` bytes (a power of two) and what was found in it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Head<const N: usize> {
+    /// The bytes, from the first of the message; 8-byte aligned so that the scanner can skip by words.
+    pub bytes: [u8; N],
+    /// How many of `bytes` are valid.
+    pub length: u32,
+    /// Where the scanner stands.
+    pub position: u32,
+    /// One of [`phase`].
+    pub phase: u32,
+    /// Why the phase is `FAULT`: a [`crate::Reason`] number.
+    pub fault: u32,
+    /// Bits of [`flag`].
+    pub flags: u32,
+    /// Length of the head with its final empty line, once `DONE`.
+    pub end: u32,
+    /// First byte of the request target.
+    pub target_at: u32,
+    /// First byte after the path: `?`, `#` or the space.
+    pub path_end: u32,
+    /// First byte of the host.
+    pub host_at: u32,
+    /// First byte after the host.
+    pub host_end: u32,
+    /// First byte of the current line, name or value.
+    pub mark: u32,
+    /// Automaton node of the current name or value.
+    pub node: u32,
+    /// Node at the last byte of the value that was not white space.
+    pub value_node: u32,
+    /// Id of the current header's name, 0 = unknown.
+    pub name: u32,
+    /// Number of header lines seen.
+    pub lines: u32,
+    /// Response status code.
+    pub status: u32,
+    /// Value of `content-length`.
+    pub content_length: u64,
+    /// Number of valid entries in `found`.
+    pub found_count: u32,
+    /// Where the value of `connection` stands, for hop-by-hop rewriting.
+    pub connection_at: u32,
+    /// The headers that the configuration asks about, in order.
+    pub found: [Found; FOUND_MAX],
+}

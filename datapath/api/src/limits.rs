@@ -1,0 +1,63 @@
+//! Every size of the ABI, each with its reason. Counts that index an array are powers of two, so that the kernel
+//! programs bound an index with a mask, which the verifier understands and the CPU does in one cycle.
+
+/// Longest request head the kernel reads, bytes. Longer heads are served in user space (Envoy's own limit is 60 KiB):
+/// browsers and service clients stay well under 4 KiB, and this buffer exists once per client socket.
+pub const HEAD_MAX: usize = 4096;
+/// Longest response head the kernel reads, bytes; one buffer per upstream slot.
+pub const RESPONSE_HEAD_MAX: usize = 1024;
+/// Most header lines in a head; Envoy's default `max_headers_count`.
+pub const HEADERS_MAX: u32 = 100;
+/// Most occurrences of headers that the configuration asks about, in one request.
+pub const FOUND_MAX: usize = 32;
+/// Distinct header names that one configuration can ask about, the built-in ones included.
+pub const NAMES_MAX: usize = 256;
+
+/// Automaton nodes: hosts, paths, header names and header values share them.
+pub const NODES_MAX: usize = 1 << 17;
+/// Automaton transitions, row-displaced; twice the nodes keeps the packing fast at full load.
+pub const CELLS_MAX: usize = 1 << 18;
+/// Entries in all candidate lists together.
+pub const CANDIDATES_MAX: usize = 1 << 17;
+/// Longest single candidate list: what one request may have to try.
+pub const CANDIDATE_LIST_MAX: u32 = 4096;
+/// Routes in one configuration, all virtual hosts together.
+pub const ROUTES_MAX: usize = 1 << 14;
+/// Header predicates in one configuration.
+pub const PREDICATES_MAX: usize = 1 << 15;
+/// Predicates on one route: the inner bound of the decision loop.
+pub const ROUTE_PREDICATES_MAX: u32 = 32;
+/// Virtual hosts in one configuration.
+pub const VIRTUAL_HOSTS_MAX: usize = 1 << 13;
+/// Route configurations (one per HTTP listener).
+pub const ROUTE_CONFIGS_MAX: usize = 1 << 12;
+/// Clusters in one configuration.
+pub const CLUSTERS_MAX: usize = 1 << 13;
+/// Cluster choices in all weighted routes together.
+pub const WEIGHTS_MAX: usize = 1 << 14;
+/// Cluster choices on one route.
+pub const ROUTE_WEIGHTS_MAX: u32 = 64;
+/// Endpoints in one configuration, all clusters together.
+pub const ENDPOINTS_MAX: usize = 1 << 14;
+/// Listeners (service address and port).
+pub const LISTENERS_MAX: usize = 1 << 13;
+/// Slots of the listener hash: four times the listeners keeps probe sequences short.
+pub const LISTENER_SLOTS: usize = LISTENERS_MAX * 4;
+/// Longest probe sequence in the listener hash; the compiler refuses a table that needs more.
+pub const LISTENER_PROBES: u32 = 32;
+
+/// Upstream connections that exist at once on a node.
+pub const UPSTREAMS_MAX: usize = 1 << 13;
+/// Free upstream connections one pod keeps to one endpoint; Envoy's default `max_connections` is 1024.
+pub const POOL_MAX: usize = 1024;
+/// (pod, endpoint) pairs with a pool.
+pub const POOLS_MAX: u32 = 1 << 14;
+/// Pods on a node; the kubelet's default is 110.
+pub const PODS_MAX: u32 = 1024;
+/// Anchored client connections on a node.
+pub const CLIENTS_MAX: u32 = 1 << 16;
+/// Stale free-list entries a request skips before it goes to user space.
+pub const LEASE_TRIES: u32 = 4;
+/// Largest message (head and body) that takes the in-kernel path, bytes. The redirect has no flow control, so this and
+/// "one exchange in flight per client" bound the memory a slow reader can hold.
+pub const MESSAGE_MAX: u64 = 64 * 1024;

@@ -1,0 +1,88 @@
+//! Upstream connections and the free lists that lease them.
+//!
+//! A slot is one upstream connection. Its record is shared memory (`BPF_F_MMAPABLE`): the kernel programs own it while it
+//! is `FREE` or `LEASED`, the controller in every other state, and each field has one writer at a time.
+
+use crate::head::Head;
+use crate::limits::{POOL_MAX, RESPONSE_HEAD_MAX};
+
+/// Slot not in use.
+pub const VACANT: u32 = 0;
+/// The controller is connecting it or serving a request on it in user space.
+pub const USER: u32 = 1;
+/// In its pool's free list.
+pub const FREE: u32 = 2;
+/// Leased to a client for one exchange.
+pub const LEASED: u32 = 3;
+/// Leased, but the kernel cannot finish the response: its bytes travel by TCP to the controller, which relays them.
+pub const RELAY: u32 = 4;
+/// No longer usable; the controller closes it and makes the slot vacant.
+pub const RETIRED: u32 = 5;
+
+/// One upstream connection.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Upstream {
+    /// One of the states above.
+    pub state: u32,
+    /// 1 once the far end died: the free list may still hold the slot, and whoever pops it retires it.
+    pub dead: u32,
+    /// The client pod's index.
+    pub pod: u32,
+    /// The endpoint's stable id.
+    pub endpoint: u32,
+    /// Cookie of the server's accepted socket when it is on this node and enrolled; 0 = reach it through TCP.
+    pub server: u64,
+    /// Cookie of the leaseholder's socket.
+    pub client: u64,
+    /// Number of the current or last lease of this slot, from 1.
+    pub lease: u64,
+    /// The last lease whose response was complete.
+    pub done: u64,
+    /// Response bytes still to come after the head.
+    pub remaining: u64,
+    /// 1 if the request was HEAD: its response has no body.
+    pub head_request: u32,
+    /// 1 once the first byte of the response has been seen.
+    pub answered: u32,
+    /// Scratch for the response head; one exchange at a time, so one user at a time.
+    pub head: Head<RESPONSE_HEAD_MAX>,
+}
+
+/// Key of a free list.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct PoolKey {
+    /// The client pod's index.
+    pub pod: u32,
+    /// The endpoint's stable id.
+    pub endpoint: u32,
+}
+
+/// What a `bpf_spin_lock` is to the verifier: the name and the size count.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct bpf_spin_lock {
+    /// The lock word.
+    pub val: u32,
+}
+
+/// A pool's free slots, last in first out, so that idle connections stay idle and can be closed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Pool {
+    /// Guards the rest; only kernel programs take it.
+    pub lock: bpf_spin_lock,
+    /// Number of free slots.
+    pub count: u32,
+    /// The free slots.
+    pub slots: [u32; POOL_MAX],
+}
+
+/// What `pool_donate` is told (its test-run input after a 14-byte Ethernet header).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Donation {
+    /// The slot that becomes free.
+    pub slot: u32,
+}

@@ -1,0 +1,92 @@
+//! Why a request took the path it took. Numbers are fixed: metrics and reports use them; retired ones stay.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal, $text:literal;)*) => {
+        /// What happened to a request (or to a part of one) in the kernel.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Reason { $($(#[$doc])* $variant = $number,)* }
+
+        impl Reason {
+            /// All reasons, in number order.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The name in metrics and reports.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Finished in the kernel, straight between the two sockets.
+    Local = 0, "local";
+    /// Finished in the kernel, through the leased upstream's TCP connection.
+    Remote = 1, "remote";
+    /// No free upstream connection to the chosen endpoint.
+    NoUpstream = 2, "no_upstream";
+    /// No virtual host or no route matches: user space answers 404.
+    NoRoute = 3, "no_route";
+    /// The cluster has no endpoint: user space answers 503.
+    NoEndpoint = 4, "no_endpoint";
+    /// The head is longer than the kernel reads.
+    HeadTooLong = 5, "head_too_long";
+    /// Not an HTTP/1 request, or one the kernel leaves to a stricter judge.
+    Malformed = 6, "malformed";
+    /// HTTP version other than 1.1.
+    Version = 7, "version";
+    /// A body in chunked or another transfer coding.
+    TransferEncoding = 8, "transfer_encoding";
+    /// `connection` asks for more than keep-alive.
+    Connection = 9, "connection";
+    /// The client asks for an upgrade or a tunnel.
+    Upgrade = 10, "upgrade";
+    /// The client waits for `100 Continue`.
+    Expect = 11, "expect";
+    /// Sent while an earlier request was unanswered.
+    Pipelined = 12, "pipelined";
+    /// User space still owes this client bytes.
+    UserPending = 13, "user_pending";
+    /// The message is larger than the in-kernel path takes.
+    Large = 14, "large";
+    /// More headers of interest, or more header lines, than the kernel keeps.
+    TooManyHeaders = 15, "too_many_headers";
+    /// The configuration changed during the decision.
+    Swapped = 16, "swapped";
+    /// The listener left the configuration.
+    NoListener = 17, "no_listener";
+    /// A part of a message of which the kernel lost the boundaries; not a request count.
+    Pinned = 18, "pinned";
+    /// The kernel could not read the message.
+    Unreadable = 19, "unreadable";
+    /// A response that user space had to finish.
+    Relayed = 20, "relayed";
+    /// The leased upstream vanished.
+    UpstreamGone = 21, "upstream_gone";
+    /// The client vanished before its response.
+    ClientGone = 22, "client_gone";
+    /// An opaque connection was given an endpoint.
+    Opaque = 23, "opaque";
+    /// An opaque connection had no endpoint to go to and was refused.
+    OpaqueRefused = 24, "opaque_refused";
+    /// A connection was anchored.
+    Anchored = 25, "anchored";
+    /// A connection could not be anchored and was refused.
+    AnchorRefused = 26, "anchor_refused";
+}
+
+/// Number of counters.
+pub const REASONS: u32 = Reason::ALL.len() as u32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_dense_and_in_order() {
+        for (i, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, i, "{reason:?}");
+        }
+    }
+}

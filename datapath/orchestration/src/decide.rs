@@ -1,0 +1,163 @@
+//! The decision: listener -> virtual host -> route -> cluster -> endpoint.
+
+use kmesh_api::head::Head;
+use kmesh_api::limits::{
+    CANDIDATE_LIST_MAX, CANDIDATES_MAX, CLUSTERS_MAX, FOUND_MAX, PREDICATES_MAX,
+    ROUTE_CONFIGS_MAX, ROUTE_PREDICATES_MAX, ROUTES_MAX, VIRTUAL_HOSTS_MAX,
+};
+use kmesh_api::route::{ACTION_CLUSTER, CANDIDATE_LAST, Route};
+use kmesh_api::{Image, Reason};
+
+use crate::balance::{self, Dice};
+use crate::repeat::{Body, repeat};
+use crate::{host, path};
+
+/// A decided request: indices into the image it was decided on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Choice {
+    /// The route.
+    pub route: u32,
+    /// The cluster.
+    pub cluster: u32,
+    /// The endpoint.
+    pub endpoint: u32,
+}
+
+/// Looks for an occurrence of a header with a value.
+struct Occurrences<'a, const N: usize> {
+    head: &'a Head<N>,
+    name: u32,
+    value: u32,
+    holds: &'a mut u32,
+}
+
+impl<const N: usize> Body for Occurrences<'_, N> {
+    #[inline(always)]
+    fn run(&mut self, index: u32) -> bool {
+        if index >= self.head.found_count {
+            return false;
+        }
+        let found = &self.head.found[index as usize & (FOUND_MAX - 1)];
+        if found.name == self.name && found.value == self.value {
+            *self.holds = 1;
+            return false;
+        }
+        true
+    }
+}
+
+/// Checks a route's predicates: all must hold.
+struct Conditions<'a, const N: usize> {
+    image: &'a Image,
+    head: &'a Head<N>,
+    at: u32,
+    holds: &'a mut u32,
+}
+
+impl<const N: usize> Body for Conditions<'_, N> {
+    #[inline(always)]
+    fn run(&mut self, index: u32) -> bool {
+        let at = self.at.wrapping_add(index) as usize & (PREDICATES_MAX - 1);
+        let predicate = &self.image.predicates[at];
+        *self.holds = 0;
+        repeat(
+            FOUND_MAX as u32,
+            &mut Occurrences {
+                head: self.head,
+                name: predicate.name,
+                value: predicate.value,
+                holds: self.holds,
+            },
+        );
+        *self.holds != 0
+    }
+}
+
+/// Tries the candidate routes in configuration order.
+struct Candidates<'a, const N: usize> {
+    image: &'a Image,
+    head: &'a Head<N>,
+    list: u32,
+    route: &'a mut u32,
+}
+
+impl<const N: usize> Body for Candidates<'_, N> {
+    #[inline(always)]
+    fn run(&mut self, index: u32) -> bool {
+        let at = self.list.wrapping_add(index) as usize & (CANDIDATES_MAX - 1);
+        let entry = self.image.candidates[at];
+        let number = entry & !CANDIDATE_LAST;
+        let route = &self.image.routes[number as usize & (ROUTES_MAX - 1)];
+        let count = route.predicates_count;
+        let mut holds = 1;
+        if count != 0 {
+            // The compiler refuses routes with more predicates than the bound.
+            let count = if count > ROUTE_PREDICATES_MAX { ROUTE_PREDICATES_MAX } else { count };
+            let at = route.predicates_at;
+            repeat(
+                count,
+                &mut Conditions { image: self.image, head: self.head, at, holds: &mut holds },
+            );
+        }
+        if holds != 0 {
+            *self.route = number;
+            return false;
+        }
+        entry & CANDIDATE_LAST == 0
+    }
+}
+
+/// The first route of `route_config` that the head matches.
+///
+/// # Errors
+/// [`Reason::NoRoute`] if no virtual host or no route matches.
+#[inline(always)]
+pub fn route<const N: usize>(
+    image: &Image,
+    route_config: u32,
+    head: &Head<N>,
+) -> Result<u32, Reason> {
+    let config = &image.route_configs[route_config as usize & (ROUTE_CONFIGS_MAX - 1)];
+    let Some(host) = host::find(image, config, head) else {
+        return Err(Reason::NoRoute);
+    };
+    let virtual_host = &image.virtual_hosts[host as usize & (VIRTUAL_HOSTS_MAX - 1)];
+    let Some(list) = path::candidates(image, virtual_host.paths, head) else {
+        return Err(Reason::NoRoute);
+    };
+    let mut route = u32::MAX;
+    repeat(CANDIDATE_LIST_MAX, &mut Candidates { image, head, list, route: &mut route });
+    if route == u32::MAX { Err(Reason::NoRoute) } else { Ok(route) }
+}
+
+/// The cluster that `route` sends this request to.
+#[inline(always)]
+pub fn cluster(image: &Image, route: &Route, dice: &mut impl Dice) -> Result<u32, Reason> {
+    if route.action == ACTION_CLUSTER {
+        return Ok(route.target);
+    }
+    if route.total == 0 {
+        return Err(Reason::NoEndpoint);
+    }
+    let drawn = dice.random() % route.total;
+    balance::weighted(image, route.target, route.count, drawn).ok_or(Reason::NoEndpoint)
+}
+
+/// Decides where the request whose head was scanned goes.
+///
+/// # Errors
+/// [`Reason::NoRoute`] (404) or [`Reason::NoEndpoint`] (503).
+#[inline(always)]
+pub fn decide<const N: usize>(
+    image: &Image,
+    route_config: u32,
+    head: &Head<N>,
+    dice: &mut impl Dice,
+) -> Result<Choice, Reason> {
+    let number = route(image, route_config, head)?;
+    let route = &image.routes[number as usize & (ROUTES_MAX - 1)];
+    let cluster = cluster(image, route, dice)?;
+    let endpoint =
+        balance::endpoint(&image.clusters[cluster as usize & (CLUSTERS_MAX - 1)], dice)?;
+    Ok(Choice { route: number, cluster, endpoint })
+}

@@ -1,0 +1,47 @@
+//! Message length (RFC 9112 section 6): where a message ends, as far as its head tells.
+
+use kmesh_api::head::{Head, flag};
+use kmesh_api::Reason;
+
+/// Where a message ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// After this many bytes, the head included.
+    Known(u64),
+    /// The head does not tell the kernel; from here on only user space follows the stream.
+    Unknown(Reason),
+}
+
+/// The length of a request.
+#[inline(always)]
+pub fn request_length<const N: usize>(head: &Head<N>) -> Length {
+    let flags = head.flags;
+    if flags & flag::CHUNKED != 0 {
+        return Length::Unknown(Reason::TransferEncoding);
+    }
+    if flags & (flag::UPGRADE | flag::CONNECT_METHOD) != 0 {
+        return Length::Unknown(Reason::Upgrade);
+    }
+    if flags & flag::HOST == 0 {
+        return Length::Unknown(Reason::Malformed);
+    }
+    Length::Known(u64::from(head.end).wrapping_add(head.content_length))
+}
+
+/// The length of the response to a request; `to_head` if that was a HEAD request.
+///
+/// 1xx is left to user space: another response follows it. So is a body that ends with the connection.
+#[inline(always)]
+pub fn response_length<const N: usize>(head: &Head<N>, to_head: bool) -> Length {
+    let end = u64::from(head.end);
+    if head.status < 200 {
+        return Length::Unknown(Reason::Relayed);
+    }
+    if to_head || head.status == 204 || head.status == 304 {
+        return Length::Known(end);
+    }
+    if head.flags & flag::CHUNKED != 0 || head.flags & flag::CONTENT_LENGTH == 0 {
+        return Length::Unknown(Reason::Relayed);
+    }
+    Length::Known(end.wrapping_add(head.content_length))
+}

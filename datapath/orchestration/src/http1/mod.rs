@@ -1,0 +1,7 @@
+//! HTTP/1 messages: the head scanner and what follows from a head about the message's length.
+
+pub mod framing;
+pub mod scan;
+
+pub use framing::{Length, request_length, response_length};
+pub use scan::{Outcome, begin_request, begin_response, scan};

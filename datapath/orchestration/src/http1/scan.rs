@@ -1,0 +1,429 @@
+//! The head scanner: one pass over the bytes, resumable at any byte, nothing allocated.
+//!
+//! It accepts the canonical form of RFC 9112 (CRLF line ends, no folding, one Host) and leaves everything else to user
+//! space with a reason: what the kernel is not certain of, it does not decide. Header names are looked up in the image's
+//! name automaton while they are read, and values that a route asks about in their own automaton.
+
+use kmesh_api::head::{Found, Head, flag, phase};
+use kmesh_api::limits::{FOUND_MAX, HEADERS_MAX, NAMES_MAX};
+use kmesh_api::route::name;
+use kmesh_api::{Image, Reason};
+
+use crate::automaton::{lower, node, step};
+use crate::repeat::{Body, repeat};
+
+/// What a scan came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The head is complete: [`Head::end`] bytes.
+    Complete,
+    /// More bytes are needed.
+    Partial,
+    /// The kernel does not decide on this head.
+    Refused(u32),
+}
+
+/// Largest content length the framing counts with; larger ones are user space's to refuse.
+const CONTENT_LENGTH_LIMIT: u64 = 1 << 56;
+
+const fn word(text: &[u8]) -> u64 {
+    let mut word = 0;
+    let mut i = 0;
+    while i < text.len() {
+        word |= (text[i] as u64) << (8 * i);
+        i += 1;
+    }
+    word
+}
+
+/// `HTTP/1.1`, first byte lowest.
+const VERSION: u64 = word(b"HTTP/1.1");
+
+fn reset<const N: usize>(head: &mut Head<N>, start: u32) {
+    head.position = 0;
+    head.phase = start;
+    head.fault = 0;
+    head.flags = 0;
+    head.end = 0;
+    head.target_at = 0;
+    head.path_end = 0;
+    head.host_at = 0;
+    head.host_end = 0;
+    head.mark = 0;
+    head.lines = 0;
+    head.status = 0;
+    head.content_length = 0;
+    head.found_count = 0;
+    head.connection_at = 0;
+}
+
+/// Prepares `head` for a request; the caller fills `bytes` and `length`.
+#[inline(always)]
+pub fn begin_request<const N: usize>(head: &mut Head<N>) {
+    reset(head, phase::METHOD);
+}
+
+/// Prepares `head` for a response; the caller fills `bytes` and `length`.
+#[inline(always)]
+pub fn begin_response<const N: usize>(head: &mut Head<N>) {
+    reset(head, phase::VERSION);
+}
+
+/// Scans as far as the bytes go. May be called again after more bytes were appended.
+#[inline(always)]
+pub fn scan<const N: usize>(image: &Image, head: &mut Head<N>) -> Outcome {
+    // Every iteration consumes at least one of at most N bytes or ends the loop.
+    repeat(N as u32, &mut Scan { image, head });
+    match head.phase {
+        phase::DONE => Outcome::Complete,
+        phase::FAULT => Outcome::Refused(head.fault),
+        _ => Outcome::Partial,
+    }
+}
+
+struct Scan<'a, const N: usize> {
+    image: &'a Image,
+    head: &'a mut Head<N>,
+}
+
+impl<const N: usize> Body for Scan<'_, N> {
+    #[inline(always)]
+    fn run(&mut self, _: u32) -> bool {
+        let position = self.head.position;
+        if position >= self.head.length {
+            return false;
+        }
+        if self.head.phase == phase::SKIP && position & 7 == 0 && self.plain_word(position) {
+            self.head.position = position.wrapping_add(8);
+            return true;
+        }
+        let byte = self.head.bytes[position as usize & (N - 1)];
+        self.head.position = position.wrapping_add(1);
+        match self.head.phase {
+            phase::SKIP => self.skip(byte),
+            phase::NAME => self.name(byte),
+            phase::VALUE => self.value(byte, position),
+            phase::VALUE_START => self.value_start(byte, position),
+            phase::LINE => self.line(byte, position),
+            phase::LINE_FEED => self.expect(byte, b'\n', phase::LINE),
+            phase::LAST_LINE_FEED => self.last_line_feed(byte),
+            phase::TARGET => self.target(byte, position),
+            phase::METHOD => self.method(byte, position),
+            phase::VERSION => self.version(byte, position),
+            phase::STATUS => self.status(byte, position),
+            phase::REASON_PHRASE => self.reason_phrase(byte),
+            _ => return false,
+        }
+        self.head.phase < phase::DONE
+    }
+}
+
+impl<const N: usize> Scan<'_, N> {
+    #[inline(always)]
+    fn refuse(&mut self, reason: Reason) {
+        self.head.fault = reason as u32;
+        self.head.phase = phase::FAULT;
+    }
+
+    #[inline(always)]
+    fn expect(&mut self, byte: u8, wanted: u8, next: u32) {
+        if byte == wanted {
+            self.head.phase = next;
+        } else {
+            self.refuse(Reason::Malformed);
+        }
+    }
+
+    /// Whether the eight bytes at `position` (a multiple of 8) are all there and free of control characters.
+    #[inline(always)]
+    fn plain_word(&self, position: u32) -> bool {
+        const ONES: u64 = u64::MAX / 255;
+        if position.wrapping_add(8) > self.head.length {
+            return false;
+        }
+        let at = position as usize & (N - 8);
+        // SAFETY: `at` is a multiple of 8 not above N - 8, and `bytes` is the first field of an 8-byte aligned struct.
+        #[expect(clippy::cast_ptr_alignment, reason = "aligned, as the SAFETY line says")]
+        let word = unsafe { self.head.bytes.as_ptr().add(at).cast::<u64>().read() };
+        let delete = word ^ (ONES * 0x7f);
+        let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+        let is_delete = delete.wrapping_sub(ONES) & !delete;
+        (below_space | is_delete) & (ONES * 0x80) == 0
+    }
+
+    /// Only the methods that every HTTP/1 server knows; Envoy refuses most others, and user space knows which.
+    #[inline(always)]
+    fn method(&mut self, byte: u8, position: u32) {
+        if byte != b' ' {
+            if position >= 7 || !byte.is_ascii_uppercase() {
+                self.refuse(Reason::Malformed);
+            }
+            return;
+        }
+        // SAFETY: `bytes` is the first field of an 8-byte aligned struct and at least 8 bytes long.
+        #[expect(clippy::cast_ptr_alignment, reason = "aligned, as the SAFETY line says")]
+        let first = unsafe { self.head.bytes.as_ptr().cast::<u64>().read() };
+        let method = first & ((1 << (8 * (position & 7))) - 1);
+        const GET: u64 = word(b"GET");
+        const HEAD: u64 = word(b"HEAD");
+        const POST: u64 = word(b"POST");
+        const PUT: u64 = word(b"PUT");
+        const DELETE: u64 = word(b"DELETE");
+        const OPTIONS: u64 = word(b"OPTIONS");
+        const PATCH: u64 = word(b"PATCH");
+        const CONNECT: u64 = word(b"CONNECT");
+        if method == HEAD {
+            self.head.flags |= flag::HEAD_METHOD;
+        } else if method == CONNECT {
+            self.head.flags |= flag::CONNECT_METHOD;
+        } else if method != GET
+            && method != POST
+            && method != PUT
+            && method != DELETE
+            && method != OPTIONS
+            && method != PATCH
+        {
+            self.refuse(Reason::Malformed);
+            return;
+        }
+        self.head.target_at = self.head.position;
+        self.head.phase = phase::TARGET;
+    }
+
+    /// Origin form only (RFC 9112 section 3.2.1), without a fragment.
+    #[inline(always)]
+    fn target(&mut self, byte: u8, position: u32) {
+        let first = position == self.head.target_at;
+        if byte <= b' ' {
+            if byte != b' ' || first {
+                return self.refuse(Reason::Malformed);
+            }
+            if self.head.path_end == 0 {
+                self.head.path_end = position;
+            }
+            self.head.mark = self.head.position;
+            self.head.phase = phase::VERSION;
+        } else if byte >= 0x7f || byte == b'#' || (first && byte != b'/') {
+            self.refuse(Reason::Malformed);
+        } else if byte == b'?' && self.head.path_end == 0 {
+            self.head.path_end = position;
+        }
+    }
+
+    #[inline(always)]
+    fn version(&mut self, byte: u8, position: u32) {
+        let at = position.wrapping_sub(self.head.mark);
+        if at < 8 {
+            if byte != (VERSION >> (8 * (at & 7))) as u8 {
+                self.refuse(Reason::Version);
+            }
+        } else if self.head.target_at == 0 {
+            self.expect(byte, b' ', phase::STATUS);
+            self.head.mark = self.head.position;
+        } else {
+            self.expect(byte, b'\r', phase::LINE_FEED);
+        }
+    }
+
+    #[inline(always)]
+    fn status(&mut self, byte: u8, position: u32) {
+        let at = position.wrapping_sub(self.head.mark);
+        if at == 3 {
+            if byte == b'\r' {
+                self.head.phase = phase::LINE_FEED;
+            } else {
+                self.expect(byte, b' ', phase::REASON_PHRASE);
+            }
+        } else if byte.is_ascii_digit() {
+            self.head.status = (self.head.status * 10).wrapping_add(u32::from(byte & 15));
+        } else {
+            self.refuse(Reason::Malformed);
+        }
+    }
+
+    #[inline(always)]
+    fn reason_phrase(&mut self, byte: u8) {
+        if byte == b'\r' {
+            self.head.phase = phase::LINE_FEED;
+        } else if byte < b' ' && byte != b'\t' {
+            self.refuse(Reason::Malformed);
+        }
+    }
+
+    #[inline(always)]
+    fn line(&mut self, byte: u8, position: u32) {
+        if byte == b'\r' {
+            self.head.phase = phase::LAST_LINE_FEED;
+            return;
+        }
+        self.head.lines = self.head.lines.wrapping_add(1);
+        if self.head.lines > HEADERS_MAX {
+            return self.refuse(Reason::TooManyHeaders);
+        }
+        self.head.mark = position;
+        self.head.node = self.image.names_root;
+        self.head.phase = phase::NAME;
+        // White space here is a folded line, a colon an empty name: `name` refuses both.
+        self.name(byte);
+    }
+
+    #[inline(always)]
+    fn name(&mut self, byte: u8) {
+        if byte == b':' {
+            if self.head.position == self.head.mark.wrapping_add(1) {
+                return self.refuse(Reason::Malformed);
+            }
+            self.head.name = node(self.image, self.head.node).end;
+            self.head.phase = phase::VALUE_START;
+        } else if is_token(byte) {
+            self.head.node = step(self.image, self.head.node, lower(byte));
+        } else {
+            self.refuse(Reason::Malformed);
+        }
+    }
+
+    #[inline(always)]
+    fn value_start(&mut self, byte: u8, position: u32) {
+        if byte == b' ' || byte == b'\t' {
+            return;
+        }
+        if self.head.name == 0 {
+            self.head.phase = phase::SKIP;
+            return self.skip(byte);
+        }
+        self.head.mark = position;
+        self.head.node = self.image.names[self.head.name as usize & (NAMES_MAX - 1)].values;
+        self.head.value_node = self.head.node;
+        self.head.phase = phase::VALUE;
+        match self.head.name {
+            name::HOST => {
+                if self.head.flags & flag::HOST != 0 {
+                    return self.refuse(Reason::Malformed);
+                }
+                self.head.flags |= flag::HOST;
+                self.head.host_at = position;
+                self.head.host_end = position;
+            }
+            name::CONTENT_LENGTH => {
+                if self.head.flags & flag::CONTENT_LENGTH != 0 || byte == b'\r' {
+                    return self.refuse(Reason::Malformed);
+                }
+                self.head.flags |= flag::CONTENT_LENGTH;
+            }
+            name::CONNECTION => {
+                if self.head.connection_at != 0 {
+                    // Two lines may say two things; user space joins them.
+                    self.head.flags |= flag::CONNECTION;
+                }
+                self.head.connection_at = position;
+            }
+            _ => {}
+        }
+        self.value(byte, position);
+    }
+
+    #[inline(always)]
+    fn value(&mut self, byte: u8, position: u32) {
+        if byte == b'\r' {
+            return self.header();
+        }
+        if byte < b' ' && byte != b'\t' || byte == 0x7f {
+            return self.refuse(Reason::Malformed);
+        }
+        let known = self.head.name;
+        let white = byte == b' ' || byte == b'\t';
+        if known == name::CONTENT_LENGTH {
+            let length = self.head.content_length;
+            if !byte.is_ascii_digit() || length >= CONTENT_LENGTH_LIMIT {
+                return self.refuse(Reason::Malformed);
+            }
+            self.head.content_length = length * 10 + u64::from(byte & 15);
+            return;
+        }
+        if known == name::HOST {
+            if white {
+                // Trailing white space is left out; inside a host, user space judges.
+                return;
+            }
+            if position != self.head.host_end {
+                return self.refuse(Reason::Malformed);
+            }
+            self.head.host_end = self.head.position;
+            return;
+        }
+        let byte = if known < name::CONFIGURED { lower(byte) } else { byte };
+        self.head.node = step(self.image, self.head.node, byte);
+        if !white {
+            self.head.value_node = self.head.node;
+        }
+    }
+
+    #[inline(always)]
+    fn skip(&mut self, byte: u8) {
+        if byte == b'\r' {
+            self.head.phase = phase::LINE_FEED;
+        } else if byte < b' ' && byte != b'\t' || byte == 0x7f {
+            self.refuse(Reason::Malformed);
+        }
+    }
+
+    /// A header of interest is complete.
+    #[inline(always)]
+    fn header(&mut self) {
+        self.head.phase = phase::LINE_FEED;
+        let value = node(self.image, self.head.value_node).end;
+        match self.head.name {
+            name::HOST | name::CONTENT_LENGTH => {}
+            name::TRANSFER_ENCODING => {
+                if value != name::VALUE_CHUNKED || self.head.flags & flag::CHUNKED != 0 {
+                    return self.refuse(Reason::TransferEncoding);
+                }
+                self.head.flags |= flag::CHUNKED;
+            }
+            name::CONNECTION => {
+                if value != name::VALUE_KEEP_ALIVE {
+                    self.head.flags |= flag::CONNECTION;
+                }
+            }
+            name::UPGRADE => self.head.flags |= flag::UPGRADE,
+            name::EXPECT => self.head.flags |= flag::EXPECT,
+            known => {
+                let count = self.head.found_count;
+                if count >= FOUND_MAX as u32 {
+                    return self.refuse(Reason::TooManyHeaders);
+                }
+                self.head.found[count as usize & (FOUND_MAX - 1)] = Found { name: known, value };
+                self.head.found_count = count.wrapping_add(1);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn last_line_feed(&mut self, byte: u8) {
+        let both = flag::CHUNKED | flag::CONTENT_LENGTH;
+        if byte != b'\n' || self.head.flags & both == both {
+            return self.refuse(Reason::Malformed);
+        }
+        self.head.end = self.head.position;
+        self.head.phase = phase::DONE;
+    }
+}
+
+/// `tchar` of RFC 9110 section 5.6.2, as a bit set over the two halves of ASCII.
+#[inline(always)]
+const fn is_token(byte: u8) -> bool {
+    const LOW: u64 = set(b"!#$%&'*+-.0123456789") as u64;
+    const HIGH: u64 = (set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ^_`abcdefghijklmnopqrstuvwxyz|~") >> 64) as u64;
+    let half = if byte < 64 { LOW } else { HIGH };
+    byte < 128 && half >> (byte & 63) & 1 != 0
+}
+
+const fn set(members: &[u8]) -> u128 {
+    let mut set = 0;
+    let mut i = 0;
+    while i < members.len() {
+        set |= 1 << members[i];
+        i += 1;
+    }
+    set
+}

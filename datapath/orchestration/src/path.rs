@@ -1,0 +1,47 @@
+//! Path matching: all patterns of a virtual host in one walk over the path.
+
+use kmesh_api::Image;
+use kmesh_api::head::Head;
+
+use crate::automaton::{DEAD, node, step};
+use crate::repeat::{Body, repeat};
+
+struct Progress {
+    node: u32,
+    list: u32,
+}
+
+struct Walk<'a, const N: usize> {
+    image: &'a Image,
+    head: &'a Head<N>,
+    progress: &'a mut Progress,
+}
+
+impl<const N: usize> Body for Walk<'_, N> {
+    #[inline(always)]
+    fn run(&mut self, index: u32) -> bool {
+        let at = self.head.target_at.wrapping_add(index);
+        let here = node(self.image, self.progress.node);
+        if at >= self.head.path_end {
+            self.progress.list = here.end;
+            return false;
+        }
+        let next =
+            step(self.image, self.progress.node, self.head.bytes[at as usize & (N - 1)]);
+        if next == DEAD {
+            self.progress.list = here.pass;
+            return false;
+        }
+        self.progress.node = next;
+        true
+    }
+}
+
+/// The candidate list for the head's path (without query), as an index into [`Image::candidates`].
+#[inline(always)]
+pub fn candidates<const N: usize>(image: &Image, root: u32, head: &Head<N>) -> Option<u32> {
+    let mut progress = Progress { node: root, list: 0 };
+    // The path is part of the head and one more iteration sees its end; a path of N bytes leaves no room for a version.
+    repeat(N as u32, &mut Walk { image, head, progress: &mut progress });
+    progress.list.checked_sub(1)
+}

@@ -1,0 +1,166 @@
+//! `sockops`: sockets enter the maps when their connection is established and leave traces when it closes.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
+    BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock_ops,
+};
+use aya_ebpf::helpers::bpf_get_socket_cookie;
+use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_sock_hash_update};
+use aya_ebpf::programs::SockOpsContext;
+use core::ffi::c_void;
+use kmesh_api::exchange::{Client, Server};
+use kmesh_api::limits::UPSTREAMS_MAX;
+use kmesh_api::pod::{Anchored, AnchoredKey};
+use kmesh_api::pool::{LEASED, RETIRED};
+use kmesh_api::{Address, Reason};
+
+use crate::counter::count;
+use crate::maps::{
+    ANCHORED, ANSWERED, CLIENT, CLIENTS, Connection, EXPECTED, SERVER, SERVERS, UPSTREAMS, WAITING,
+};
+
+const AF_INET: u32 = 2;
+const TCP_CLOSE: u32 = 7;
+const CREATE: u64 = 1;
+
+/// Dispatches the callbacks that matter.
+#[inline(always)]
+pub fn callback(ctx: &SockOpsContext) {
+    match ctx.op() {
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => active(ctx),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => passive(ctx),
+        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == TCP_CLOSE => closed(ctx),
+        _ => {}
+    }
+}
+
+#[inline(always)]
+fn socket(ctx: &SockOpsContext) -> *mut c_void {
+    // SAFETY: the kernel hands a valid context; the field is a socket or null.
+    unsafe { (*ctx.ops).__bindgen_anon_2.sk.cast() }
+}
+
+#[inline(always)]
+fn local(ctx: &SockOpsContext) -> Address {
+    let port = ctx.local_port();
+    if ctx.family() == AF_INET {
+        Address::v4(ctx.local_ip4(), port)
+    } else {
+        Address::v6(ctx.local_ip6(), port)
+    }
+}
+
+#[inline(always)]
+fn remote(ctx: &SockOpsContext) -> Address {
+    let port = u32::from_be(ctx.remote_port());
+    if ctx.family() == AF_INET {
+        Address::v4(ctx.remote_ip4(), port)
+    } else {
+        Address::v6(ctx.remote_ip6(), port)
+    }
+}
+
+#[inline(always)]
+fn client(ctx: &SockOpsContext) -> Option<&'static mut Client> {
+    let socket = socket(ctx);
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: `socket` is the context's socket, checked for null.
+    let client = unsafe {
+        bpf_sk_storage_get((&raw const CLIENT).cast_mut().cast(), socket, core::ptr::null_mut(), 0)
+    };
+    // SAFETY: null or a live value of that map; sockops runs under the socket's lock.
+    unsafe { client.cast::<Client>().as_mut() }
+}
+
+/// An application's connection to its anchor is up: from here on its sends are routed.
+#[inline(always)]
+fn active(ctx: &SockOpsContext) {
+    let Some(client) = client(ctx) else { return };
+    if client.anchored == 0 {
+        return;
+    }
+    // SAFETY: the context is the one this program was called with.
+    client.cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    let key = AnchoredKey { pod: client.pod, client: local(ctx) };
+    let value = Anchored { cookie: client.cookie, original: client.original, reserved: 0 };
+    // Without this entry the anchor closes the connection: full map, loud failure.
+    let _ = ANCHORED.insert(key, value, 0);
+    let _ = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32);
+    let mut key = client.cookie;
+    insert(ctx, (&raw const CLIENTS).cast_mut().cast(), (&raw mut key).cast());
+}
+
+/// A server accepted a connection that the controller announced: its answers can skip TCP.
+#[inline(always)]
+fn passive(ctx: &SockOpsContext) {
+    let connection = Connection { client: remote(ctx), server: local(ctx) };
+    // SAFETY: the value is copied at once; the controller removes the entry only after the connection closed.
+    let Some(slot) = (unsafe { EXPECTED.get(connection) }).copied() else {
+        return;
+    };
+    let socket = socket(ctx);
+    if socket.is_null() || slot as usize >= UPSTREAMS_MAX {
+        return;
+    }
+    // SAFETY: the context is the one this program was called with.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    // SAFETY: `socket` is the context's socket, checked for null.
+    let server = unsafe {
+        bpf_sk_storage_get(
+            (&raw const SERVER).cast_mut().cast(),
+            socket,
+            core::ptr::null_mut(),
+            CREATE,
+        )
+    };
+    // SAFETY: null or a live value of that map; sockops runs under the socket's lock.
+    let Some(server) = (unsafe { server.cast::<Server>().as_mut() }) else {
+        return;
+    };
+    server.cookie = cookie;
+    server.slot = slot;
+    let mut key = slot;
+    if !insert(ctx, (&raw const SERVERS).cast_mut().cast(), (&raw mut key).cast()) {
+        return;
+    }
+    if let Some(upstream) = UPSTREAMS.get_ptr_mut(slot) {
+        // SAFETY: a live array value; the controller waits for this field and writes it only when the slot is vacant.
+        unsafe { (*upstream).server = cookie };
+    }
+}
+
+#[inline(always)]
+fn insert(ctx: &SockOpsContext, map: *mut c_void, key: *mut c_void) -> bool {
+    // SAFETY: `map` is a sockhash of this object and `key` points to its key type.
+    unsafe { bpf_sock_hash_update(ctx.ops.cast::<bpf_sock_ops>(), map, key, 0) == 0 }
+}
+
+/// A client socket closed: an exchange it leaves unfinished ends its lease, as Envoy resets the upstream.
+#[inline(always)]
+fn closed(ctx: &SockOpsContext) {
+    let Some(client) = client(ctx) else { return };
+    if client.anchored == 0 {
+        return;
+    }
+    let _ = ANCHORED.remove(AnchoredKey { pod: client.pod, client: local(ctx) });
+    let _ = WAITING.remove(client.cookie);
+    let _ = ANSWERED.remove(client.cookie);
+    if client.lease == 0 {
+        return;
+    }
+    if let Some(upstream) = UPSTREAMS.get_ptr_mut(client.slot) {
+        // SAFETY: a live array value; the leaseholder is the one who may end the lease.
+        let upstream = unsafe { &mut *upstream };
+        if upstream.client == client.cookie
+            && upstream.lease == client.lease
+            && upstream.done != client.lease
+            && upstream.state == LEASED
+        {
+            upstream.state = RETIRED;
+            count(Reason::ClientGone);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Every map, in one place. Who writes and who reads each is tabled in `datapath/ARCHITECTURE.md`.
+
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, SkStorage, SockHash};
+use aya_ebpf::macros::btf_map;
+use kmesh_api::exchange::{Answered, Client, Server, Waiting};
+use kmesh_api::limits::{CLIENTS_MAX, CLUSTERS_MAX, PODS_MAX, POOLS_MAX, UPSTREAMS_MAX};
+use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
+use kmesh_api::pool::{Pool, PoolKey, Upstream};
+use kmesh_api::reason::REASONS;
+use kmesh_api::{Address, Image};
+
+const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
+
+/// A TCP connection as its accepting side will see it: key of `EXPECTED`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Connection {
+    /// The upstream's own address.
+    pub client: Address,
+    /// The endpoint's address.
+    pub server: Address,
+}
+
+/// Which of `IMAGES` is active.
+#[btf_map]
+pub static ACTIVE: Array<u32, 1, MMAPABLE> = Array::new();
+/// The two configurations.
+#[btf_map]
+pub static IMAGES: Array<Image, 2, MMAPABLE> = Array::new();
+/// Enrolled pods by network namespace cookie.
+#[btf_map]
+pub static PODS: HashMap<u64, Pod, { PODS_MAX as usize }> = HashMap::new();
+/// Per-socket state of client sockets.
+#[btf_map]
+pub static CLIENT: SkStorage<Client> = SkStorage::new();
+/// Per-socket state of servers' accepted sockets.
+#[btf_map]
+pub static SERVER: SkStorage<Server> = SkStorage::new();
+/// Anchored client sockets by cookie; their sends run `client_request`.
+#[btf_map]
+pub static CLIENTS: SockHash<u64, { CLIENTS_MAX as usize }> = SockHash::new();
+/// Accepted sockets of upstreams that end on this node, by slot; their sends run `server_response`.
+#[btf_map]
+pub static SERVERS: SockHash<u32, UPSTREAMS_MAX> = SockHash::new();
+/// Upstream sockets whose server is elsewhere, by slot; their receives run `upstream_response`.
+#[btf_map]
+pub static UPSTREAM_SOCKETS: SockHash<u32, UPSTREAMS_MAX> = SockHash::new();
+/// What an anchor must know about a client connection it accepts.
+#[btf_map]
+pub static ANCHORED: HashMap<AnchoredKey, Anchored, { CLIENTS_MAX as usize }, NO_PREALLOC> =
+    HashMap::new();
+/// Connections that the controller is about to open, with their slot.
+#[btf_map]
+pub static EXPECTED: HashMap<Connection, u32, UPSTREAMS_MAX, NO_PREALLOC> = HashMap::new();
+/// Slot of an upstream socket by its cookie, for sockets in `UPSTREAM_SOCKETS`.
+#[btf_map]
+pub static SLOTS: HashMap<u64, u32, UPSTREAMS_MAX, NO_PREALLOC> = HashMap::new();
+/// The upstream connections.
+#[btf_map]
+pub static UPSTREAMS: Array<Upstream, UPSTREAMS_MAX, MMAPABLE> = Array::new();
+/// The free lists.
+#[btf_map]
+pub static POOLS: HashMap<PoolKey, Pool, { POOLS_MAX as usize }, NO_PREALLOC> = HashMap::new();
+/// Exchanges that pipelined requests must wait for.
+#[btf_map]
+pub static WAITING: HashMap<u64, Waiting, { CLIENTS_MAX as usize }, NO_PREALLOC> = HashMap::new();
+/// How far user space has answered each client.
+#[btf_map]
+pub static ANSWERED: HashMap<u64, Answered, { CLIENTS_MAX as usize }, NO_PREALLOC> =
+    HashMap::new();
+/// Round-robin turns by cluster id.
+#[btf_map]
+pub static TURNS: PerCpuArray<u32, CLUSTERS_MAX> = PerCpuArray::new();
+/// Counters by reason.
+#[btf_map]
+pub static REASON_COUNTS: PerCpuArray<u64, { REASONS as usize }> = PerCpuArray::new();

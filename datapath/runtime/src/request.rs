@@ -1,0 +1,278 @@
+//! `sk_msg` on client sockets: frames requests, decides each one, leases an upstream, redirects.
+//!
+//! What cannot be finished here returns `SK_PASS`: the bytes travel to the pod's anchor and user space serves the request. A
+//! path is chosen at a request boundary and kept to the end of that message.
+
+use aya_ebpf::bindings::{BPF_F_INGRESS, sk_action, sk_msg_md};
+use aya_ebpf::helpers::generated::{
+    bpf_msg_apply_bytes, bpf_msg_cork_bytes, bpf_msg_pull_data, bpf_msg_redirect_hash,
+    bpf_probe_read_kernel, bpf_sk_storage_get,
+};
+use core::ffi::c_void;
+use kmesh_api::exchange::{Client, MODE_KERNEL, MODE_PINNED, MODE_USER, Waiting};
+use kmesh_api::head::flag;
+use kmesh_api::limits::{ENDPOINTS_MAX, HEAD_MAX, LEASE_TRIES, MESSAGE_MAX};
+use kmesh_api::listener::CLASS_ANCHORED;
+use kmesh_api::pool::{LEASED, PoolKey, RETIRED, Upstream};
+use kmesh_api::Reason;
+use kmesh_orchestration::http1::{Length, Outcome, begin_request, request_length, scan};
+use kmesh_orchestration::{decide, listener};
+
+use crate::counter::{count, count_number};
+use crate::dice::KernelDice;
+use crate::generation;
+use crate::lease::{pop, upstream};
+use crate::maps::{ANSWERED, CLIENT, SERVERS, UPSTREAM_SOCKETS, WAITING};
+use crate::tcp;
+
+const PASS: u32 = sk_action::SK_PASS;
+
+/// The socket that sends `msg`.
+#[inline(always)]
+pub fn sender(msg: *mut sk_msg_md) -> *mut c_void {
+    // SAFETY: the kernel hands a valid context; the field is a socket or null.
+    unsafe { (*msg).__bindgen_anon_3.sk.cast() }
+}
+
+/// Makes the first `wanted` bytes of `msg` readable and copies them to `to`; `false` if that fails.
+#[inline(always)]
+pub fn copy(msg: *mut sk_msg_md, to: *mut u8, wanted: u32) -> bool {
+    // SAFETY: the kernel hands a valid context; `to` has room for `wanted` bytes, which the callers bound.
+    unsafe {
+        let linear = (*msg).__bindgen_anon_2.data_end as usize - (*msg).__bindgen_anon_1.data as usize;
+        if linear < wanted as usize && bpf_msg_pull_data(msg, 0, wanted, 0) != 0 {
+            return false;
+        }
+        let data = (*msg).__bindgen_anon_1.data;
+        bpf_probe_read_kernel(to.cast(), wanted, data.cast_const()) == 0
+    }
+}
+
+/// A client sends.
+#[inline(always)]
+pub fn client_request(msg: *mut sk_msg_md) -> u32 {
+    let socket = sender(msg);
+    if socket.is_null() {
+        return PASS;
+    }
+    // SAFETY: `socket` is the context's socket, checked for null.
+    let client = unsafe {
+        bpf_sk_storage_get((&raw const CLIENT).cast_mut().cast(), socket, core::ptr::null_mut(), 0)
+    };
+    // SAFETY: null or a live value of that map; the sender holds the socket's lock.
+    let Some(client) = (unsafe { client.cast::<Client>().as_mut() }) else {
+        return PASS;
+    };
+    if client.mode == MODE_PINNED {
+        count(Reason::Pinned);
+        return PASS;
+    }
+    // SAFETY: the kernel hands a valid context.
+    let size = unsafe { (*msg).size };
+    if client.remaining > 0 {
+        return body(msg, client, size);
+    }
+    let wanted = if size > HEAD_MAX as u32 { HEAD_MAX as u32 } else { size };
+    begin_request(&mut client.head);
+    client.head.length = wanted;
+    if !copy(msg, client.head.bytes.as_mut_ptr(), wanted) {
+        return pin(client, Reason::Unreadable as u32);
+    }
+    let Some((image, generation)) = generation::active() else {
+        return pin(client, Reason::NoListener as u32);
+    };
+    match scan(image, &mut client.head) {
+        Outcome::Complete => {}
+        Outcome::Partial if size < HEAD_MAX as u32 => {
+            // SAFETY: the kernel hands a valid context. One more byte brings this program back with all of them.
+            unsafe { bpf_msg_cork_bytes(msg, size + 1) };
+            return PASS;
+        }
+        Outcome::Partial => return pin(client, Reason::HeadTooLong as u32),
+        Outcome::Refused(reason) => return pin(client, reason),
+    }
+    let total = match request_length(&client.head) {
+        Length::Known(total) => total,
+        Length::Unknown(reason) => return pin(client, reason as u32),
+    };
+    let part = if total < u64::from(size) { total as u32 } else { size };
+    client.remaining = total - u64::from(part);
+    // SAFETY: the kernel hands a valid context. Bytes after this request run the program again.
+    unsafe { bpf_msg_apply_bytes(msg, part) };
+    match route(msg, socket, client, image, generation, total) {
+        Ok(()) => PASS,
+        Err(reason) => pass(client, reason),
+    }
+}
+
+/// More of the current request: it goes where its head went.
+#[inline(always)]
+fn body(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
+    let part = if client.remaining < u64::from(size) { client.remaining as u32 } else { size };
+    // SAFETY: the kernel hands a valid context.
+    unsafe { bpf_msg_apply_bytes(msg, part) };
+    client.remaining -= u64::from(part);
+    if client.mode == MODE_USER {
+        return PASS;
+    }
+    if let Some(leased) = upstream(client.slot)
+        && leased.state == LEASED
+        && leased.client == client.cookie
+        && leased.lease == client.lease
+        && redirect(msg, leased.server != 0, client.slot)
+    {
+        return PASS;
+    }
+    // The upstream died under the request. Its bytes have nowhere to go; the controller ends the exchange.
+    count(Reason::UpstreamGone);
+    sk_action::SK_DROP
+}
+
+/// The kernel lost the message boundaries: user space serves this connection from here on.
+#[inline(always)]
+fn pin(client: &mut Client, reason: u32) -> u32 {
+    count_number(reason);
+    if in_flight(client) {
+        wait_for(client);
+    }
+    client.passed = client.passed.wrapping_add(1);
+    client.mode = MODE_PINNED;
+    PASS
+}
+
+/// User space serves this request.
+#[inline(always)]
+fn pass(client: &mut Client, reason: Reason) -> u32 {
+    count(reason);
+    client.passed = client.passed.wrapping_add(1);
+    client.mode = MODE_USER;
+    PASS
+}
+
+/// Whether the client's last lease has not seen its whole response yet.
+#[inline(always)]
+fn in_flight(client: &Client) -> bool {
+    if client.lease == 0 {
+        return false;
+    }
+    let Some(upstream) = upstream(client.slot) else {
+        return false;
+    };
+    upstream.client == client.cookie
+        && upstream.lease == client.lease
+        && upstream.done != client.lease
+}
+
+/// Tells user space which exchange comes before the request passed to it.
+#[inline(always)]
+fn wait_for(client: &Client) {
+    let waiting = Waiting { lease: client.lease, slot: client.slot, reserved: 0 };
+    let _ = WAITING.insert(client.cookie, waiting, 0);
+}
+
+/// Whether the application has read everything that user space answered: then the kernel may answer again without
+/// overtaking (a socket's redirected bytes are read before its TCP bytes).
+#[inline(always)]
+fn caught_up(client: &Client, socket: *mut c_void) -> bool {
+    // SAFETY: the value is read at once; only this client's close removes it.
+    let Some(answered) = (unsafe { ANSWERED.get(client.cookie) }) else {
+        return client.passed == 0;
+    };
+    answered.requests == client.passed && tcp::bytes_consumed(socket) == Some(answered.bytes)
+}
+
+#[inline(always)]
+fn route(
+    msg: *mut sk_msg_md,
+    socket: *mut c_void,
+    client: &mut Client,
+    image: &kmesh_api::Image,
+    generation: u64,
+    total: u64,
+) -> Result<(), Reason> {
+    if in_flight(client) {
+        wait_for(client);
+        return Err(Reason::Pipelined);
+    }
+    if !caught_up(client, socket) {
+        return Err(Reason::UserPending);
+    }
+    if client.head.flags & flag::CONNECTION != 0 {
+        return Err(Reason::Connection);
+    }
+    if client.head.flags & flag::EXPECT != 0 {
+        return Err(Reason::Expect);
+    }
+    if total > MESSAGE_MAX {
+        return Err(Reason::Large);
+    }
+    if client.generation != generation {
+        let Some(number) = listener::find(image, &client.original) else {
+            return Err(Reason::NoListener);
+        };
+        client.listener = number;
+        client.generation = generation;
+    }
+    let governed = listener::at(image, client.listener);
+    if governed.class != CLASS_ANCHORED {
+        return Err(Reason::NoListener);
+    }
+    let choice = decide(image, governed.target, &client.head, &mut KernelDice)?;
+    let endpoint = image.endpoints[choice.endpoint as usize & (ENDPOINTS_MAX - 1)].id;
+    if generation::current(image) != generation {
+        return Err(Reason::Swapped);
+    }
+    lease(msg, client, &PoolKey { pod: client.pod, endpoint })
+}
+
+/// Leases an upstream and sends the message to it. Entries whose connection died are retired on the way.
+#[inline(always)]
+fn lease(msg: *mut sk_msg_md, client: &mut Client, key: &PoolKey) -> Result<(), Reason> {
+    // Dead entries are rare; after LEASE_TRIES of them user space serves the request and cleans up.
+    for _ in 0..LEASE_TRIES {
+        let Some(slot) = pop(key) else {
+            return Err(Reason::NoUpstream);
+        };
+        let Some(upstream) = upstream(slot) else {
+            return Err(Reason::NoUpstream);
+        };
+        let local = upstream.server != 0;
+        if upstream.dead == 0 && redirect(msg, local, slot) {
+            begin_exchange(upstream, client, slot);
+            count(if local { Reason::Local } else { Reason::Remote });
+            return Ok(());
+        }
+        upstream.state = RETIRED;
+    }
+    Err(Reason::NoUpstream)
+}
+
+#[inline(always)]
+fn begin_exchange(upstream: &mut Upstream, client: &mut Client, slot: u32) {
+    upstream.client = client.cookie;
+    upstream.lease = upstream.lease.wrapping_add(1);
+    upstream.remaining = 0;
+    upstream.answered = 0;
+    upstream.head_request = u32::from(client.head.flags & flag::HEAD_METHOD != 0);
+    upstream.state = LEASED;
+    client.slot = slot;
+    client.lease = upstream.lease;
+    client.mode = MODE_KERNEL;
+}
+
+/// Points the message at the leased upstream; `false` if its socket is gone.
+#[inline(always)]
+fn redirect(msg: *mut sk_msg_md, local: bool, slot: u32) -> bool {
+    let mut key = slot;
+    // SAFETY: the kernel hands a valid context; `key` is of the maps' key type.
+    let verdict = unsafe {
+        if local {
+            let map = (&raw const SERVERS).cast_mut().cast();
+            bpf_msg_redirect_hash(msg, map, (&raw mut key).cast(), u64::from(BPF_F_INGRESS))
+        } else {
+            let map = (&raw const UPSTREAM_SOCKETS).cast_mut().cast();
+            bpf_msg_redirect_hash(msg, map, (&raw mut key).cast(), 0)
+        }
+    };
+    verdict == i64::from(PASS)
+}

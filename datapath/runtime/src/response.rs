@@ -1,0 +1,114 @@
+//! `sk_msg` on servers' accepted sockets: sends a leased exchange's response straight into the client's receive queue.
+
+use aya_ebpf::bindings::{BPF_F_INGRESS, sk_action, sk_msg_md};
+use aya_ebpf::helpers::generated::{
+    bpf_msg_apply_bytes, bpf_msg_redirect_hash, bpf_sk_storage_get,
+};
+use kmesh_api::exchange::Server;
+use kmesh_api::head::flag;
+use kmesh_api::limits::{MESSAGE_MAX, RESPONSE_HEAD_MAX};
+use kmesh_api::pool::{LEASED, RELAY, RETIRED, Upstream};
+use kmesh_api::{Image, Reason};
+use kmesh_orchestration::http1::{Length, Outcome, begin_response, response_length, scan};
+
+use crate::counter::count;
+use crate::generation;
+use crate::lease::{give_back, upstream};
+use crate::maps::{CLIENTS, SERVER};
+use crate::request::{copy, sender};
+
+const PASS: u32 = sk_action::SK_PASS;
+
+/// A server sends.
+#[inline(always)]
+pub fn server_response(msg: *mut sk_msg_md) -> u32 {
+    let socket = sender(msg);
+    if socket.is_null() {
+        return PASS;
+    }
+    // SAFETY: `socket` is the context's socket, checked for null.
+    let server = unsafe {
+        bpf_sk_storage_get((&raw const SERVER).cast_mut().cast(), socket, core::ptr::null_mut(), 0)
+    };
+    // SAFETY: null or a live value of that map; the sender holds the socket's lock.
+    let Some(server) = (unsafe { server.cast::<Server>().as_ref() }) else {
+        return PASS;
+    };
+    let slot = server.slot;
+    let Some(upstream) = upstream(slot) else {
+        return PASS;
+    };
+    if upstream.server != server.cookie || upstream.state != LEASED {
+        return PASS;
+    }
+    // SAFETY: the kernel hands a valid context.
+    let size = unsafe { (*msg).size };
+    if upstream.remaining == 0 {
+        let wanted =
+            if size > RESPONSE_HEAD_MAX as u32 { RESPONSE_HEAD_MAX as u32 } else { size };
+        begin_response(&mut upstream.head);
+        upstream.head.length = wanted;
+        if !copy(msg, upstream.head.bytes.as_mut_ptr(), wanted) {
+            return relay(upstream);
+        }
+        let Some((image, _)) = generation::active() else {
+            return relay(upstream);
+        };
+        if !begin(image, upstream) {
+            return relay(upstream);
+        }
+    }
+    let rest = upstream.remaining;
+    let part = if rest < u64::from(size) { rest as u32 } else { size };
+    let mut key = upstream.client;
+    // SAFETY: the kernel hands a valid context; `key` is of the map's key type.
+    let verdict = unsafe {
+        bpf_msg_apply_bytes(msg, part);
+        let map = (&raw const CLIENTS).cast_mut().cast();
+        bpf_msg_redirect_hash(msg, map, (&raw mut key).cast(), u64::from(BPF_F_INGRESS))
+    };
+    if verdict != i64::from(PASS) {
+        // The client is gone. The server's bytes travel to the controller, which closes the upstream.
+        upstream.state = RETIRED;
+        count(Reason::ClientGone);
+        return PASS;
+    }
+    advance(upstream, slot, part);
+    PASS
+}
+
+/// Reads the response head that lies in the scratch buffer; `false` if user space must finish this response.
+#[inline(always)]
+pub fn begin(image: &Image, upstream: &mut Upstream) -> bool {
+    if scan(image, &mut upstream.head) != Outcome::Complete
+        || upstream.head.flags & flag::CONNECTION != 0
+    {
+        return false;
+    }
+    match response_length(&upstream.head, upstream.head_request != 0) {
+        Length::Known(total) if total <= MESSAGE_MAX => {
+            upstream.remaining = total;
+            upstream.answered = 1;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Accounts for `part` bytes on their way to the client; the last of them ends the lease.
+#[inline(always)]
+pub fn advance(upstream: &mut Upstream, slot: u32, part: u32) {
+    upstream.remaining = upstream.remaining.wrapping_sub(u64::from(part));
+    if upstream.remaining == 0 {
+        give_back(upstream, slot);
+    }
+}
+
+/// From here on this exchange's response travels by TCP, with TCP's flow control, and user space relays it.
+#[inline(always)]
+pub fn relay(upstream: &mut Upstream) -> u32 {
+    upstream.state = RELAY;
+    upstream.answered = 1;
+    count(Reason::Relayed);
+    PASS
+}
