@@ -9,6 +9,7 @@ use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_sock_hash_update};
 use aya_ebpf::programs::SockOpsContext;
 use core::ffi::c_void;
+use core::ptr::read_volatile;
 use kmesh_api::exchange::{Client, Server};
 use kmesh_api::limits::UPSTREAMS_MAX;
 use kmesh_api::pod::{Anchored, AnchoredKey};
@@ -47,7 +48,8 @@ fn local(ctx: &SockOpsContext) -> Address {
     if ctx.family() == AF_INET {
         Address::v4(ctx.local_ip4(), port)
     } else {
-        Address::v6(ctx.local_ip6(), port)
+        // SAFETY: the kernel hands a valid context.
+        Address::v6(unsafe { words(&raw const (*ctx.ops).local_ip6) }, port)
     }
 }
 
@@ -57,7 +59,24 @@ fn remote(ctx: &SockOpsContext) -> Address {
     if ctx.family() == AF_INET {
         Address::v4(ctx.remote_ip4(), port)
     } else {
-        Address::v6(ctx.remote_ip6(), port)
+        // SAFETY: the kernel hands a valid context.
+        Address::v6(unsafe { words(&raw const (*ctx.ops).remote_ip6) }, port)
+    }
+}
+
+/// Reads an address word by word: the verifier takes context loads only at constant offsets, so they must not be
+/// merged into a copy.
+#[inline(always)]
+unsafe fn words(ip: *const [u32; 4]) -> [u32; 4] {
+    let word = ip.cast::<u32>();
+    // SAFETY: the caller passes an address field of the context.
+    unsafe {
+        [
+            read_volatile(word),
+            read_volatile(word.add(1)),
+            read_volatile(word.add(2)),
+            read_volatile(word.add(3)),
+        ]
     }
 }
 
