@@ -1,0 +1,89 @@
+//! What every arm can do, however the traffic travels in it.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use netns_lab::{CpuUsage, Lab, Pod};
+use serde::Serialize;
+
+use crate::{error::ArmError, plan::ArmPlan};
+
+/// A way for a pod's traffic to travel.
+pub trait Arm: Send + Sync {
+    /// Its name in results and on the command line.
+    fn name(&self) -> &'static str;
+
+    /// Builds a lab of its own, starts servers and data plane in it, and returns when a request has gone through.
+    ///
+    /// # Errors
+    /// [`ArmError`]; whatever had been brought up is gone then.
+    fn up(&self, plan: &ArmPlan<'_>) -> Result<Box<dyn RunningArm>, ArmError>;
+}
+
+/// An arm that is up. Dropping it takes everything down; so does the death of this process.
+pub trait RunningArm: Send {
+    /// Its name, as [`Arm::name`].
+    fn name(&self) -> &str;
+
+    /// The lab it runs in.
+    fn lab(&self) -> &Lab;
+
+    /// The pod that requests are to come from.
+    fn client(&self) -> &Pod;
+
+    /// Where a client has to connect to reach the service at `vip`: there, or the endpoints one after the other in an arm
+    /// that balances nothing (`direct`).
+    fn targets(&self, vip: SocketAddr) -> Vec<SocketAddr>;
+
+    /// Whether this arm routes by the scenario's configuration. If not, any endpoint of the service may answer.
+    fn decides(&self) -> bool;
+
+    /// Counters since the arm came up.
+    ///
+    /// # Errors
+    /// [`ArmError`] if the lab or the data plane can't be asked.
+    fn counters(&self) -> Result<ArmCounters, ArmError>;
+
+    /// Files worth keeping beside a result, by name: configuration as it was in force, logs.
+    ///
+    /// # Errors
+    /// [`ArmError`] if the data plane can't be asked.
+    fn artefacts(&self) -> Result<Vec<(String, Vec<u8>)>, ArmError>;
+
+    /// Fails if a server, sidecar or daemon has ended.
+    ///
+    /// # Errors
+    /// [`ArmError::Ended`] with its last words.
+    fn check_alive(&mut self) -> Result<(), ArmError>;
+}
+
+/// What an arm has counted so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ArmCounters {
+    /// Requests that were routed and carried inside the kernel; 0 in arms without a kernel datapath.
+    pub kernel_requests: u64,
+    /// Requests that the user-space fallback of `kmeshd` served; 0 in other arms.
+    pub user_requests: u64,
+    /// The fallback's requests by reason.
+    pub fallback: BTreeMap<String, u64>,
+    /// CPU time by place: `POD` is what runs in a pod but its sidecar (the generator too, if it runs there),
+    /// `sidecar-POD` its Envoy, `kmeshd` the daemon.
+    pub cpu: BTreeMap<String, CpuTime>,
+}
+
+/// CPU time in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CpuTime {
+    /// In user mode.
+    pub user_us: u64,
+    /// In the kernel.
+    pub system_us: u64,
+}
+
+impl From<CpuUsage> for CpuTime {
+    fn from(usage: CpuUsage) -> Self {
+        Self {
+            user_us: usage.user_us,
+            system_us: usage.system_us,
+        }
+    }
+}

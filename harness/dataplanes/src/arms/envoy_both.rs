@@ -1,0 +1,74 @@
+//! The sidecar mesh: a real Envoy beside the client and one beside every server, both reached by transparent
+//! redirection. Three connections instead of one.
+
+use std::collections::BTreeMap;
+
+use super::envoy_client::{intercept_client, start_client_sidecar};
+use crate::{
+    Arm, ArmError, ArmPlan, RunningArm,
+    envoy::{Sidecar, inbound},
+    nft,
+    resources::Protocol,
+    running::Running,
+    stage::Stage,
+};
+
+/// The arm.
+pub(crate) struct EnvoyBoth;
+
+impl Arm for EnvoyBoth {
+    fn name(&self) -> &'static str {
+        "envoy-both"
+    }
+
+    fn up(&self, plan: &ArmPlan<'_>) -> Result<Box<dyn RunningArm>, ArmError> {
+        let mut stage = Stage::build(plan, self.name())?;
+        stage.start_servers(plan)?;
+        let mut sidecars = vec![start_client_sidecar(&stage, plan)?];
+        let server_pods = ports_by_pod(plan);
+        for (pod, ports) in &server_pods {
+            let bootstrap = inbound(pod, ports, plan.envoy_profile);
+            let (envoy, cpus) = (&plan.binaries.envoy, &plan.placement.servers);
+            sidecars.push(Sidecar::start(
+                &stage.lab,
+                pod,
+                envoy,
+                &bootstrap,
+                plan.envoy_profile,
+                cpus,
+            )?);
+        }
+        for sidecar in &mut sidecars {
+            sidecar.await_ready(&stage.lab)?;
+        }
+        for pod in server_pods.keys() {
+            nft::load(
+                &plan.binaries.nft,
+                stage.lab.pod(pod)?,
+                &nft::intercept_inbound(),
+            )?;
+        }
+        intercept_client(&stage, plan)?;
+        stage.await_traffic(plan, true)?;
+        let kmeshd = None;
+        Ok(Box::new(Running {
+            name: self.name(),
+            decides: true,
+            to_endpoints: false,
+            sidecars,
+            kmeshd,
+            stage,
+        }))
+    }
+}
+
+/// The servers' pods, each with its ports.
+fn ports_by_pod<'p>(plan: &'p ArmPlan<'_>) -> BTreeMap<&'p str, Vec<(u16, Protocol)>> {
+    let mut pods: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for server in &plan.servers {
+        pods.entry(&server.pod)
+            .or_default()
+            .push((server.port, server.kind.protocol()));
+    }
+    pods
+}

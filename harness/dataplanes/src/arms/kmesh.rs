@@ -1,0 +1,58 @@
+//! The datapath in the kernel, client and servers on one node: every pod is enrolled.
+
+use crate::{Arm, ArmError, ArmPlan, RunningArm, kmeshd::Kmeshd, running::Running, stage::Stage};
+
+/// The arm.
+pub(crate) struct Kmesh;
+
+impl Arm for Kmesh {
+    fn name(&self) -> &'static str {
+        "kmesh"
+    }
+
+    fn up(&self, plan: &ArmPlan<'_>) -> Result<Box<dyn RunningArm>, ArmError> {
+        up(
+            self.name(),
+            plan,
+            Variant {
+                enrol_servers: true,
+                l4: false,
+            },
+        )
+    }
+}
+
+/// How the three arms with `kmeshd` differ.
+#[derive(Clone, Copy)]
+pub(super) struct Variant {
+    /// Whether all pods are enrolled, or only the client.
+    pub(super) enrol_servers: bool,
+    /// Whether the daemon is to ignore HTTP.
+    pub(super) l4: bool,
+}
+
+/// Brings up any of them. The daemon comes before the servers: sockets that exist at enrolment are not covered.
+pub(super) fn up(
+    name: &'static str,
+    plan: &ArmPlan<'_>,
+    variant: Variant,
+) -> Result<Box<dyn RunningArm>, ArmError> {
+    let mut stage = Stage::build(plan, name)?;
+    let pods = if variant.enrol_servers {
+        stage.lab.pods().iter().collect()
+    } else {
+        vec![stage.client()?]
+    };
+    let kmeshd = Some(Kmeshd::start(&stage.lab, plan, &pods, variant.l4)?);
+    stage.start_servers(plan)?;
+    stage.await_traffic(plan, true)?;
+    let decides = !variant.l4;
+    Ok(Box::new(Running {
+        name,
+        decides,
+        to_endpoints: false,
+        sidecars: Vec::new(),
+        kmeshd,
+        stage,
+    }))
+}

@@ -1,0 +1,10 @@
+//! The real Envoy as a sidecar: its configuration, its process, its admin interface.
+
+mod bootstrap;
+mod profile;
+mod sidecar;
+
+pub use profile::EnvoyProfile;
+
+pub(crate) use bootstrap::{inbound, outbound};
+pub(crate) use sidecar::Sidecar;

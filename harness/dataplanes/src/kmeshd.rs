@@ -1,0 +1,192 @@
+//! `kmeshd` as a daemon of an arm's lab: it runs in the namespace the lab was built from, as it would on a node, and
+//! enrols the pods it is told of.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read, Write},
+    os::{
+        fd::AsRawFd,
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixStream},
+    },
+    path::PathBuf,
+    time::Duration,
+};
+
+use netns_lab::{CpuUsage, Lab, Pod};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::ArmError,
+    plan::ArmPlan,
+    program::{Program, nameless_file, with_piped_stdout},
+    stage::require,
+};
+
+/// Its cgroup in the lab.
+const GROUP: &str = "kmeshd";
+/// How long the status may take.
+const STATUS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// One pod in the list that `kmeshd run --pods` reads.
+#[derive(Debug, Serialize)]
+struct Enrolled<'p> {
+    name: &'p str,
+    netns: PathBuf,
+    cgroup: PathBuf,
+}
+
+/// What of the status document concerns the arms; more may be in it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) requests: Requests,
+}
+
+/// Requests since the daemon started.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Requests {
+    /// Routed and carried in the kernel.
+    pub(crate) kernel: u64,
+    /// Served by the daemon.
+    pub(crate) user: u64,
+    /// The daemon's, by the reason the kernel passed them on.
+    #[serde(default)]
+    pub(crate) by_reason: BTreeMap<String, u64>,
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub(crate) struct Kmeshd {
+    program: Program,
+    name: String,
+    /// Read by the daemon through /proc; it has no name, so it goes with us.
+    _pods: File,
+}
+
+impl Kmeshd {
+    /// Starts the daemon for these pods and waits until all its programs are attached.
+    pub(crate) fn start(
+        lab: &Lab,
+        plan: &ArmPlan<'_>,
+        pods: &[&Pod],
+        l4: bool,
+    ) -> Result<Self, ArmError> {
+        require(
+            &plan.binaries.kmeshd,
+            "kmeshd",
+            "build it with cargo build --release -p kmesh-controller",
+        )?;
+        let failed = |source| ArmError::Process {
+            program: "kmeshd".to_owned(),
+            call: "writing its list of pods",
+            source,
+        };
+        let list = write_pods(pods).map_err(failed)?;
+        let name = lab.id().to_owned();
+        let mut command = lab.daemon_command(
+            &plan.binaries.kmeshd.to_string_lossy(),
+            GROUP,
+            &plan.placement.servers,
+        )?;
+        command.arg("run").arg("--config").arg(plan.resources_yaml);
+        command.arg("--pods").arg(format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            list.as_raw_fd()
+        ));
+        command.args(["--name", &name]).args(l4.then_some("--l4"));
+        with_piped_stdout(&mut command);
+        let program = Program::start("kmeshd".to_owned(), command, |command| lab.spawn(command))?;
+        let mut daemon = Self {
+            program,
+            name,
+            _pods: list,
+        };
+        daemon.program.await_line("kmeshd ready")?;
+        Ok(daemon)
+    }
+
+    /// Fails if it has ended.
+    pub(crate) fn check_alive(&mut self) -> Result<(), ArmError> {
+        self.program.check_alive()
+    }
+
+    /// CPU time used so far.
+    pub(crate) fn cpu_usage(lab: &Lab) -> Result<CpuUsage, ArmError> {
+        Ok(lab.daemon_cpu_usage(GROUP)?)
+    }
+
+    /// Its counters.
+    pub(crate) fn status(&self) -> Result<Status, ArmError> {
+        parse_status(&self.name, &self.status_document()?)
+    }
+
+    /// The whole status document and the log.
+    pub(crate) fn artefacts(&self) -> Result<Vec<(String, Vec<u8>)>, ArmError> {
+        let status = self.status_document()?;
+        Ok(vec![
+            ("kmeshd-status.json".to_owned(), status),
+            ("kmeshd-log.txt".to_owned(), self.program.log()),
+        ])
+    }
+
+    fn status_document(&self) -> Result<Vec<u8>, ArmError> {
+        let name = format!("kmeshd/{}", self.name);
+        read_socket(&name).map_err(|source| ArmError::Exchange {
+            what: "kmeshd's status".to_owned(),
+            address: format!("abstract socket {name}"),
+            source,
+        })
+    }
+}
+
+fn write_pods(pods: &[&Pod]) -> io::Result<File> {
+    let list: Vec<_> = pods
+        .iter()
+        .map(|pod| Enrolled {
+            name: pod.name(),
+            netns: pod.netns_path(),
+            cgroup: pod.cgroup().to_owned(),
+        })
+        .collect();
+    let mut file = nameless_file()?;
+    file.write_all(&serde_json::to_vec_pretty(&list)?)?;
+    Ok(file)
+}
+
+fn read_socket(name: &str) -> io::Result<Vec<u8>> {
+    let mut stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+    stream.set_read_timeout(Some(STATUS_PATIENCE))?;
+    let mut document = Vec::new();
+    stream.read_to_end(&mut document)?;
+    Ok(document)
+}
+
+fn parse_status(name: &str, document: &[u8]) -> Result<Status, ArmError> {
+    serde_json::from_slice(document).map_err(|source| ArmError::Status {
+        name: name.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_in_the_status_is_no_error_less_is() {
+        let document = br#"{"version": 3, "requests": {"kernel": 7, "user": 2, "http2": 1, "by_reason": {"no_upstream": 2}}}"#;
+        let requests = parse_status("x", document).unwrap().requests;
+        assert_eq!(
+            (
+                requests.kernel,
+                requests.user,
+                requests.by_reason["no_upstream"]
+            ),
+            (7, 2, 2)
+        );
+        let message = parse_status("lab-1", b"{}").unwrap_err().to_string();
+        assert!(message.contains("lab-1"), "{message}");
+    }
+}

@@ -1,0 +1,105 @@
+//! An arm that is up: a stage, and whatever data plane the arm put into it.
+
+use std::net::SocketAddr;
+
+use netns_lab::{Lab, Pod};
+
+use crate::{
+    arm::{ArmCounters, RunningArm},
+    envoy::Sidecar,
+    error::ArmError,
+    kmeshd::Kmeshd,
+    stage::Stage,
+};
+
+/// What all arms become.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) name: &'static str,
+    /// Whether the scenario's configuration decides where a request goes.
+    pub(crate) decides: bool,
+    /// Whether clients connect to the endpoints instead of the virtual address.
+    pub(crate) to_endpoints: bool,
+    // Dropped first: the data plane, then the servers, then the lab.
+    pub(crate) sidecars: Vec<Sidecar>,
+    pub(crate) kmeshd: Option<Kmeshd>,
+    pub(crate) stage: Stage,
+}
+
+impl RunningArm for Running {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn lab(&self) -> &Lab {
+        &self.stage.lab
+    }
+
+    fn client(&self) -> &Pod {
+        self.stage
+            .client()
+            .expect("the stage was built with this pod in its topology")
+    }
+
+    fn targets(&self, vip: SocketAddr) -> Vec<SocketAddr> {
+        let service = self
+            .stage
+            .services
+            .iter()
+            .find(|service| service.vip == vip);
+        match service {
+            Some(service) if self.to_endpoints => service.endpoints.clone(),
+            _ => vec![vip],
+        }
+    }
+
+    fn decides(&self) -> bool {
+        self.decides
+    }
+
+    fn counters(&self) -> Result<ArmCounters, ArmError> {
+        let mut counters = ArmCounters::default();
+        for pod in self.lab().pods() {
+            counters
+                .cpu
+                .insert(pod.name().to_owned(), pod.cpu_usage()?.into());
+        }
+        for sidecar in &self.sidecars {
+            counters
+                .cpu
+                .insert(sidecar.group.clone(), sidecar.cpu_usage(self.lab())?.into());
+        }
+        if let Some(kmeshd) = &self.kmeshd {
+            let requests = kmeshd.status()?.requests;
+            counters.kernel_requests = requests.kernel;
+            counters.user_requests = requests.user;
+            counters.fallback = requests.by_reason;
+            counters
+                .cpu
+                .insert("kmeshd".to_owned(), Kmeshd::cpu_usage(self.lab())?.into());
+        }
+        Ok(counters)
+    }
+
+    fn artefacts(&self) -> Result<Vec<(String, Vec<u8>)>, ArmError> {
+        let mut files = Vec::new();
+        for sidecar in &self.sidecars {
+            files.extend(sidecar.artefacts(self.lab())?);
+        }
+        if let Some(kmeshd) = &self.kmeshd {
+            files.extend(kmeshd.artefacts()?);
+        }
+        Ok(files)
+    }
+
+    fn check_alive(&mut self) -> Result<(), ArmError> {
+        self.sidecars
+            .iter_mut()
+            .try_for_each(Sidecar::check_alive)?;
+        self.kmeshd.iter_mut().try_for_each(Kmeshd::check_alive)?;
+        self.stage
+            .servers
+            .iter_mut()
+            .try_for_each(crate::program::Program::check_alive)
+    }
+}
