@@ -91,16 +91,13 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut rest = field;
     while let Some((first, tail)) = rest.split_first() {
         let octal = |digits: &[u8]| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok();
-        match tail.get(..3).filter(|_| *first == b'\\').and_then(octal) {
-            Some(byte) => {
-                out.push(byte);
-                rest = &tail[3..];
-            }
-            None => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
+        let escaped = tail
+            .split_at_checked(3)
+            .filter(|_| *first == b'\\')
+            .and_then(|(digits, after)| Some((octal(digits)?, after)));
+        let (byte, after) = escaped.unwrap_or((*first, tail));
+        out.push(byte);
+        rest = after;
     }
     out
 }
@@ -140,10 +137,11 @@ impl LabCgroup {
     /// Makes a cgroup for a pod or daemon below the lab's, and opens its list of processes for writing.
     pub(crate) fn child(&self, name: &str) -> Result<(PathBuf, File), LabError> {
         let path = self.path.join(name);
-        match make(&path) {
-            Err(LabError::Cgroup { source, .. })
-                if source.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made?,
+        if let Err(error) = make(&path) {
+            let exists = matches!(&error, LabError::Cgroup { source, .. } if source.kind() == io::ErrorKind::AlreadyExists);
+            if !exists {
+                return Err(error);
+            }
         }
         let procs = path.join("cgroup.procs");
         let file = OpenOptions::new()

@@ -1,6 +1,7 @@
 //! A lab that is up.
 
 use std::{
+    ffi::OsStr,
     net::{Ipv4Addr, Ipv6Addr},
     path::Path,
     process::{Child, Command},
@@ -144,7 +145,7 @@ impl Lab {
     /// [`LabError::DaemonName`] if the name is a pod's or not allowed, [`LabError::NoSuchCpu`], [`LabError::Cgroup`].
     pub fn daemon_command(
         &self,
-        program: &str,
+        program: impl AsRef<OsStr>,
         cgroup_name: &str,
         cpus: &[usize],
     ) -> Result<Command, LabError> {

@@ -23,10 +23,12 @@
 
 mod address;
 mod cgroup;
+pub mod control;
 mod error;
 mod guardian;
 mod identity;
 mod lab;
+mod leftovers;
 mod link;
 mod namespace;
 mod network;
@@ -41,6 +43,7 @@ pub use cgroup::{CpuUsage, cgroup2_mount};
 pub use error::LabError;
 pub use identity::{Identity, Owner, OwnerState, PREFIX};
 pub use lab::{Lab, Service};
+pub use leftovers::{FoundLab, find_labs};
 pub use placement::{LAB_VARIABLE, POD_VARIABLE};
 pub use pod::Pod;
 pub use topology::{MAX_NAME, MAX_PODS, PodSpec, Problem, ServiceSpec, Topology, TopologyError};

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    ffi::OsStr,
     fs::File,
     io,
     os::{fd::AsRawFd, unix::process::CommandExt},
@@ -36,7 +37,7 @@ pub(crate) struct Placement {
 
 impl Placement {
     /// A command that, once forked, joins the cgroup, enters the namespace and binds itself to the CPUs.
-    pub(crate) fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
             .env(LAB_VARIABLE, &self.lab)
@@ -49,22 +50,26 @@ impl Placement {
     }
 }
 
-/// Runs in the forked child. The cgroup comes first: from then on the guardian finds the child.
+/// Runs in the forked child. The cgroup comes first: from then on the guardian finds the child. The signal mask is
+/// cleared because the owner may have blocked what should end a child.
 fn enter(netns: &NetNs, procs: &File, cpus: &CpuSet, parent: u32) -> io::Result<()> {
-    // SAFETY: valid descriptors, a buffer of one byte, and a cpu_set_t of the size given.
+    // SAFETY: valid descriptors, a buffer of one byte, a cpu_set_t of the size given, an initialised signal set.
     unsafe {
         check(libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) == 1)?;
         check(libc::setns(netns.file().as_raw_fd(), libc::CLONE_NEWNET) == 0)?;
         check(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cpus.0) == 0)?;
+        let mut none = std::mem::MaybeUninit::uninit();
+        check(libc::sigemptyset(none.as_mut_ptr()) == 0)?;
+        check(libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) == 0)?;
     }
     // The signal comes when the forking *thread* ends, so only a thread that stays may ask for it.
     if OUTLIVES_ITS_CHILDREN.get() {
         // SAFETY: no pointers involved.
         unsafe {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0)?;
-            // The parent may have died before the request; `parent` is 0-based on nothing, just its pid.
+            // Too late if the parent had died before the request; nobody would read an error.
             if libc::getppid().unsigned_abs() != parent {
-                return Err(io::Error::from_raw_os_error(libc::ECHILD));
+                libc::_exit(1);
             }
         }
     }

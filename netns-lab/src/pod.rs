@@ -1,6 +1,7 @@
 //! A pod: a namespace to run code and programs in, with a cgroup of its own.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     net::{Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
@@ -124,7 +125,7 @@ impl Pod {
     /// its environment. It dies with the lab in any case (the cgroup is killed, by the guardian if need be). Start it with
     /// [`Pod::spawn`] to have it die with this process even if the guardian is killed as well;
     /// a plain `spawn`, `status`, `output`, or tokio's `Command::from`, is right for everything else.
-    pub fn command(&self, program: &str) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         self.placement.command(program)
     }
 

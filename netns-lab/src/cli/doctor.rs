@@ -1,0 +1,36 @@
+//! `netns-lab doctor` and `gc`.
+
+use std::process::ExitCode;
+
+use netns_lab::{OwnerState, find_labs};
+
+pub(super) fn run(remove: bool) -> anyhow::Result<ExitCode> {
+    let mut left = 0;
+    for lab in find_labs()? {
+        let what = format!(
+            "{} (owner {}, {} processes, {})",
+            lab.identity.id,
+            lab.identity.owner.pid,
+            lab.processes.len(),
+            lab.cgroup.display()
+        );
+        match lab.state {
+            OwnerState::Alive => {}
+            OwnerState::Foreign => {
+                eprintln!("not judged, the owner is in another pid namespace: {what}");
+            }
+            OwnerState::Dead if remove && lab.remove_leftover()? => {
+                super::print(&format!("removed: {what}\n"))?;
+            }
+            OwnerState::Dead => {
+                super::print(&format!("leftover: {what}\n"))?;
+                left += 1;
+            }
+        }
+    }
+    if left > 0 {
+        eprintln!("{left} leftover labs; `netns-lab doctor --remove` removes them");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}

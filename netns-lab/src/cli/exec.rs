@@ -1,0 +1,32 @@
+//! `netns-lab exec`: becomes a command inside a pod.
+
+use std::{ffi::OsString, os::unix::process::CommandExt, process::ExitCode};
+
+use anyhow::anyhow;
+
+/// Run a command in a pod.
+#[derive(Debug, clap::Args)]
+pub(super) struct Exec {
+    /// Name of the lab
+    name: String,
+    /// Name of the pod
+    pod: String,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+impl Exec {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let lab = netns_lab::control::describe(&self.name)?;
+        let mut words = self.command.iter();
+        let program = words.next().ok_or_else(|| anyhow!("no command given"))?;
+        let mut command = lab.command(&self.pod, program)?;
+        let error = command.args(words).exec();
+        Err(anyhow!(error).context(format!(
+            "can't run {} in pod {:?}",
+            program.display(),
+            self.pod
+        )))
+    }
+}
