@@ -84,11 +84,8 @@ impl Kmeshd {
         };
         let list = write_pods(pods).map_err(failed)?;
         let name = lab.id().to_owned();
-        let mut command = lab.daemon_command(
-            &plan.binaries.kmeshd.to_string_lossy(),
-            GROUP,
-            &plan.placement.servers,
-        )?;
+        let mut command =
+            lab.daemon_command(&plan.binaries.kmeshd, GROUP, &plan.placement.servers)?;
         command.arg("run").arg("--config").arg(plan.resources_yaml);
         command.arg("--pods").arg(format!(
             "/proc/{}/fd/{}",

@@ -130,7 +130,7 @@ pub(crate) fn load(nft: &Path, pod: &Pod, rules: &str) -> Result<(), ArmError> {
             source,
         }
     };
-    let mut command = pod.command(&nft.to_string_lossy());
+    let mut command = pod.command(nft);
     command
         .args(["-f", "-"])
         .stdin(Stdio::piped())

@@ -172,8 +172,7 @@ impl Program {
     }
 
     fn last_words(&self) -> String {
-        let length = self.log.metadata().map_or(0, |metadata| metadata.len());
-        let bytes = read_from(&self.log, length.saturating_sub(LAST_WORDS));
+        let bytes = tail(&self.log, LAST_WORDS);
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<_> = text
             .lines()
@@ -200,6 +199,12 @@ pub(crate) fn nameless_file() -> io::Result<File> {
     let file = tempfile::tempfile()?;
     file.set_permissions(Permissions::from_mode(0o666))?;
     Ok(file)
+}
+
+/// The last bytes of a file that somebody writes to, at most this many.
+pub(crate) fn tail(file: &File, bytes: u64) -> Vec<u8> {
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    read_from(file, length.saturating_sub(bytes))
 }
 
 /// Reads by position: the descriptor's own offset belongs to the program that writes.

@@ -155,7 +155,7 @@ fn lab_name(scenario: &str, arm: &str) -> String {
 }
 
 fn start_server(pod: &Pod, spec: &ServerSpec, plan: &ArmPlan<'_>) -> Result<Program, ArmError> {
-    let mut command = pod.command(&plan.binaries.origin.to_string_lossy());
+    let mut command = pod.command(&plan.binaries.origin);
     let addresses = [IpAddr::V4(pod.ipv4()), IpAddr::V6(pod.ipv6())];
     let flag = match &spec.kind {
         ServerKind::Http { .. } => "--listen",

@@ -21,14 +21,14 @@ use crate::{
     error::ArmError,
     http,
     nft::PROXY_UID,
-    program::{Program, nameless_file},
+    program::{Program, nameless_file, tail},
     stage::require,
 };
 
 /// How long the admin interface may take to answer.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
-/// Open files a sidecar may have; two per connection.
-const OPEN_FILES: libc::rlim_t = 1 << 20;
+/// How much of the end of an access log is kept as an artefact, bytes.
+const ACCESS_LOG_TAIL: u64 = 4096;
 
 /// A running sidecar.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub(crate) struct Sidecar {
     /// Its cgroup in the lab.
     pub(crate) group: String,
     added: String,
+    access_log: File,
 }
 
 impl Sidecar {
@@ -65,16 +66,20 @@ impl Sidecar {
             .map_err(failed("writing its configuration"))?;
         let access_log = nameless_file().map_err(failed("making an access log"))?;
         let group = format!("sidecar-{pod}");
-        let mut command = lab.daemon_command(&envoy.to_string_lossy(), &group, cpus)?;
+        let mut command = lab.daemon_command(envoy, &group, cpus)?;
         command.args([
             "--config-path",
-            "/dev/stdin",
+            "/dev/fd/0",
             "--disable-hot-restart",
             "--log-level",
             "warning",
         ]);
         command.args(["--concurrency", &profile.concurrency().to_string()]);
-        command.stdin(config).stdout(access_log);
+        command.stdin(config).stdout(
+            access_log
+                .try_clone()
+                .map_err(failed("making an access log"))?,
+        );
         move_into(&mut command, lab.pod(pod)?);
         let program = Program::start(name, command, |command| lab.spawn(command))?;
         Ok(Self {
@@ -82,6 +87,7 @@ impl Sidecar {
             pod: pod.to_owned(),
             group,
             added: bootstrap.added_text(),
+            access_log,
         })
     }
 
@@ -105,7 +111,7 @@ impl Sidecar {
         Ok(lab.daemon_cpu_usage(&self.group)?)
     }
 
-    /// The configuration in force, what of it the harness added, and the log.
+    /// The configuration in force, what of it the harness added, the log, and the end of the access log (empty if there is none).
     pub(crate) fn artefacts(&self, lab: &Lab) -> Result<Vec<(String, Vec<u8>)>, ArmError> {
         let pod = lab.pod(&self.pod)?;
         let failed = |source| ArmError::Exchange {
@@ -124,6 +130,10 @@ impl Sidecar {
             (name("config-dump.json"), dump.body),
             (name("added.txt"), self.added.clone().into_bytes()),
             (name("log.txt"), self.program.log()),
+            (
+                name("access-log-tail.txt"),
+                tail(&self.access_log, ACCESS_LOG_TAIL),
+            ),
         ])
     }
 }
@@ -150,15 +160,11 @@ fn written(text: &str) -> io::Result<File> {
 fn move_into(command: &mut Command, pod: &Pod) {
     let netns = pod.netns().as_raw_fd();
     let enter = move || {
-        let files = libc::rlimit {
-            rlim_cur: OPEN_FILES,
-            rlim_max: OPEN_FILES,
-        };
         // SAFETY: the namespace's descriptor is held by the lab, which is borrowed until after the fork, and is inherited by
-        // the child; the rlimit outlives the call. Only system calls, no allocation.
+        // the child. Only system calls, no allocation.
         let entered = unsafe {
             libc::setns(netns, libc::CLONE_NEWNET) == 0
-                && libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files) == 0
+                && allow_open_files()
                 && libc::setgroups(0, std::ptr::null()) == 0
                 && libc::setresgid(PROXY_UID, PROXY_UID, PROXY_UID) == 0
                 && libc::setresuid(PROXY_UID, PROXY_UID, PROXY_UID) == 0
@@ -173,4 +179,20 @@ fn move_into(command: &mut Command, pod: &Pod) {
     };
     // SAFETY: `enter` only makes system calls.
     unsafe { command.pre_exec(enter) };
+}
+
+/// Raises the limit on open files to what the caller may have: a sidecar needs two per connection.
+fn allow_open_files() -> bool {
+    let mut files = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls get a structure of the right type that outlives them.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut files) != 0 {
+            return false;
+        }
+        files.rlim_cur = files.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files) == 0
+    }
 }
