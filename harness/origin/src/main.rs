@@ -84,6 +84,6 @@ fn main() -> anyhow::Result<()> {
         let _ = writeln!(out, "listening {kind} {address}");
     }
     let _ = writeln!(out, "ready").and_then(|()| out.flush());
-    server.run(stop)?;
+    server.run(&stop)?;
     Ok(())
 }

@@ -336,7 +336,7 @@ mod tests {
         ];
         for (text, status) in cases {
             let refusal = parse(text.as_bytes()).unwrap_err();
-            assert_eq!(refusal.status(), status, "{:.80}: {refusal}", text);
+            assert_eq!(refusal.status(), status, "{text:.80}: {refusal}");
         }
     }
 
