@@ -209,7 +209,9 @@ fn spawn_cause(source: &io::Error) -> &'static str {
     match errno(source) {
         libc::ENOENT => ", likely cause: no such program in PATH",
         libc::EACCES => ", likely cause: not executable",
-        libc::EPERM => ", likely cause: not root",
+        libc::EPERM => {
+            ", likely cause: not root, or its user was set by Command::uid (use pre_exec)"
+        }
         libc::ENODEV => ", likely cause: the lab is down",
         libc::EINVAL => ", likely cause: none of its CPUs may be used here",
         _ => "",

@@ -125,6 +125,9 @@ impl Pod {
     /// its environment. It dies with the lab in any case (the cgroup is killed, by the guardian if need be). Start it with
     /// [`Pod::spawn`] to have it die with this process even if the guardian is killed as well;
     /// a plain `spawn`, `status`, `output`, or tokio's `Command::from`, is right for everything else.
+    ///
+    /// To run it as another user, change the ids in a `pre_exec` of your own: `Command::uid` acts before the namespace
+    /// is entered, which then fails for want of rights.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         self.placement.command(program)
     }

@@ -11,8 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fixture::{eventually, holders, lab_links_here, namespaces, root, topology, traces};
+use fixture::{
+    eventually, holders, lab_links_here, namespaces, open_namespaces, root, topology, traces,
+};
 use netns_lab::{Lab, LabError, Pod};
+
+/// Where the pods of the mesh test listen.
+const PORT: u16 = 8000;
 
 fn addresses(pod: &Pod) -> [IpAddr; 2] {
     [pod.ipv4().into(), pod.ipv6().into()]
@@ -37,7 +42,6 @@ fn every_pod_reaches_every_pod_at_once_over_ipv4_and_ipv6() {
     if !root("every_pod_reaches_every_pod_at_once_over_ipv4_and_ipv6") {
         return;
     }
-    const PORT: u16 = 8000;
     let mut topology = topology("mesh", 10);
     // One pod far from the others' networks.
     topology.pods[9].ipv4 = "192.168.77.5".parse().ok();
@@ -215,10 +219,8 @@ fn a_failed_start_leaves_nothing() {
     // As nobody: only this thread gives up its rights, and the threads it starts.
     let message = thread::spawn(|| {
         // SAFETY: the raw system call changes the ids of the calling thread only, which ends with this closure.
-        assert_eq!(
-            unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) },
-            0
-        );
+        let changed = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+        assert_eq!(changed, 0);
         Lab::up(&topology("nobody", 1)).unwrap_err().to_string()
     });
     let message = message.join().unwrap();
@@ -386,4 +388,43 @@ fn mistakes_are_named() {
         Some(libc::ENODEV),
         "the lab is down"
     );
+}
+
+#[test]
+fn the_guardian_keeps_nothing_alive() {
+    if !root("the_guardian_keeps_nothing_alive") {
+        return;
+    }
+    let lab = Lab::up(&topology("guardian", 2)).unwrap();
+    let pid = lab.guardian_pid().unwrap();
+    let process = std::path::Path::new("/proc").join(pid.to_string());
+    // Its last step before it waits is to close what it inherited.
+    eventually("descriptors", || {
+        let fds = std::fs::read_dir(process.join("fd")).unwrap().flatten();
+        let fds: Vec<_> = fds
+            .map(|fd| std::fs::read_link(fd.path()).unwrap_or_default())
+            .collect();
+        let pipes = fds
+            .iter()
+            .filter(|fd| fd.to_string_lossy().starts_with("pipe:["));
+        match (fds.len(), pipes.count()) {
+            (2, 1) => Ok(()),
+            _ => Err(format!("{fds:?}")),
+        }
+    });
+    assert!(open_namespaces(pid).is_empty());
+    let cgroup = std::fs::read_to_string(process.join("cgroup")).unwrap();
+    assert!(!cgroup.contains("netns-lab."), "{cgroup}");
+    // It isn't reached by a Ctrl-C: field 6 of stat is the session.
+    let stat = std::fs::read_to_string(process.join("stat")).unwrap();
+    assert_eq!(
+        stat.rsplit_once(')')
+            .unwrap()
+            .1
+            .split_ascii_whitespace()
+            .nth(3),
+        Some(pid.to_string().as_str())
+    );
+    lab.down().unwrap();
+    assert!(!process.exists());
 }
