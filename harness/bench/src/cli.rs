@@ -1,0 +1,106 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Compares ways for a pod's traffic to travel: no mesh, nftables, real Envoy, the kernel datapath.
+///
+/// Exit codes: 0 everything held, 1 an expectation was missed, 2 a wrong routing decision or a wrong
+/// byte, 3 the environment is unfit for a verdict, 4 wrong usage.
+#[derive(Debug, Parser)]
+#[command(name = "kmesh-bench", version)]
+pub struct Cli {
+    /// Folder of the scenario files.
+    #[arg(long, global = true, value_name = "DIR", env = "KMESH_SCENARIOS")]
+    pub scenarios: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List scenarios and arms.
+    List {
+        /// How to write the list.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Run scenarios with all their arms interleaved, and judge them.
+    Run(Run),
+    /// Bring one arm up and run a command in the client pod, with KMESH_URL set.
+    Up(Up),
+    /// Print the article's claims beside the figures of a results folder.
+    Report {
+        /// Folder written by `run --out`.
+        dir: PathBuf,
+        /// How to write it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        /// Also print every scenario's arms, ratios and expectations.
+        #[arg(long)]
+        details: bool,
+    },
+    /// Compare two results folders ratio by ratio.
+    Compare {
+        /// The earlier folder.
+        a: PathBuf,
+        /// The later folder.
+        b: PathBuf,
+        /// How to write it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Say what makes this machine unfit for a run, and what to do.
+    Doctor {
+        /// How to write it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Scenarios by name or by path; see `list`.
+    #[arg(required = true, value_name = "SCENARIO")]
+    pub scenarios: Vec<String>,
+    /// Fewer and shorter cells: a look, not a verdict.
+    #[arg(long)]
+    pub quick: bool,
+    /// Write DIR/SCENARIO/{summary.json, raw.csv, env.json, plots, ...}.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// How to write the result on stdout; json is one summary per line.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Run only these arms.
+    #[arg(long, value_delimiter = ',', value_name = "ARM,...")]
+    pub arms: Vec<String>,
+}
+
+/// Options of `up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Scenario by name or by path.
+    pub scenario: String,
+    /// The arm to bring up.
+    #[arg(long)]
+    pub arm: String,
+    /// Command to run in the client pod; a shell by default.
+    #[arg(last = true)]
+    pub cmd: Vec<String>,
+}
+
+/// How output is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Tables for a terminal.
+    #[default]
+    Text,
+    /// Tables for a README.
+    Markdown,
+    /// One JSON object per line.
+    Json,
+}

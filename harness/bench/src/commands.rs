@@ -1,0 +1,215 @@
+//! The subcommands: glue between the command line and the modules that do the work.
+
+use crate::binaries::{Programs, scenario_directory};
+use crate::cli::{Cli, Command, Format, Run, Up};
+use crate::doctor::{self, State};
+use crate::report::{self, Table};
+use crate::run::{Arena, Interrupt, Measured, Options, RunError, groups, measure};
+use crate::scenario::{Catalogue, Scenario};
+use crate::summary::Summary;
+use crate::{exit, machine};
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::Write as _;
+use std::path::Path;
+
+/// Runs a parsed command line and returns the exit code.
+///
+/// # Errors
+/// Everything that is not a verdict; [`exit::of_error`] gives its code.
+pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
+    let catalogue = Catalogue::new(cli.scenarios.unwrap_or_else(scenario_directory));
+    match cli.command {
+        Command::List { format } => list(&catalogue, format),
+        Command::Run(options) => run(&catalogue, &options),
+        Command::Up(options) => up(&catalogue, &options),
+        Command::Report {
+            dir,
+            format,
+            details,
+        } => print_report(&dir, format, details),
+        Command::Compare { a, b, format } => compare(&a, &b, format),
+        Command::Doctor { format } => print_doctor(format),
+    }
+}
+
+fn list(catalogue: &Catalogue, format: Format) -> anyhow::Result<u8> {
+    let mut table = Table::new(&["scenario", "arms", "what it is"], 1..2);
+    for name in catalogue.names()? {
+        let scenario = catalogue.load(&name)?;
+        if format == Format::Json {
+            let line = serde_json::json!({ "scenario": scenario.name, "title": scenario.title, "reproduces": scenario.reproduces, "arms": scenario.arms.run });
+            say(&format!("{line}\n"))?;
+        }
+        table.row(vec![
+            scenario.name,
+            scenario.arms.run.len().to_string(),
+            scenario.title,
+        ]);
+    }
+    say(&match format {
+        Format::Json => String::new(),
+        Format::Markdown => table.markdown(),
+        Format::Text => format!(
+            "{}\narms: {}\n",
+            table.text(),
+            kmesh_dataplanes::NAMES.join(", ")
+        ),
+    })?;
+    Ok(0)
+}
+
+fn run(catalogue: &Catalogue, options: &Run) -> anyhow::Result<u8> {
+    let scenarios = options
+        .scenarios
+        .iter()
+        .map(|name| catalogue.load(name))
+        .collect::<Result<Vec<Scenario>, _>>()?;
+    if let Some(unknown) = options
+        .arms
+        .iter()
+        .find(|arm| !kmesh_dataplanes::NAMES.contains(&arm.as_str()))
+    {
+        return Err(RunError::UnknownArm(unknown.clone()).into());
+    }
+    let programs = Programs::locate();
+    let interrupt = Interrupt::listen().context("signals cannot be caught")?;
+    let env = machine::describe(&programs.arms.envoy, std::env::args().collect());
+    let settings = Options {
+        quick: options.quick,
+        env,
+    };
+    let mut summaries: Vec<Summary> = Vec::new();
+    for group in groups(scenarios, &options.arms) {
+        let progress = progress_bar();
+        progress.set_message(format!("bringing up {}", group.arms.join(", ")));
+        let mut arena = Arena::up(&group, &programs, &interrupt)?;
+        for scenario in group
+            .scenarios
+            .iter()
+            .filter(|scenario| !scenario.arms.run.is_empty())
+        {
+            let measured = measure(&mut arena, scenario, &settings, &interrupt, &progress)?;
+            progress.suspend(|| publish(options, &measured))?;
+            summaries.push(measured.summary);
+        }
+        progress.finish_and_clear();
+    }
+    if summaries.len() > 1 && options.format != Format::Json {
+        say(&format!(
+            "{}\n",
+            report::claim_table(&summaries, words(options.format))
+        ))?;
+    }
+    Ok(exit::of_all(
+        &summaries
+            .iter()
+            .map(|summary| summary.verdict.status)
+            .collect::<Vec<_>>(),
+    ))
+}
+
+/// Prints one scenario's result and writes its folder.
+fn publish(options: &Run, measured: &Measured) -> anyhow::Result<()> {
+    let summary = &measured.summary;
+    match options.format {
+        Format::Json => say(&(serde_json::to_string(summary)? + "\n"))?,
+        Format::Text | Format::Markdown => say(&format!(
+            "{}\n",
+            report::scenario_report(summary, words(options.format))
+        ))?,
+    }
+    if let Some(dir) = &options.out {
+        let folder = report::write_scenario(dir, summary, &measured.record, &measured.artefacts)?;
+        eprintln!("written: {}", folder.display());
+    }
+    Ok(())
+}
+
+fn up(catalogue: &Catalogue, options: &Up) -> anyhow::Result<u8> {
+    let scenario = catalogue.load(&options.scenario)?;
+    // Ctrl-C is for the command in the foreground; catching it here keeps this program alive to clean up.
+    let _interrupt = Interrupt::listen().context("signals cannot be caught")?;
+    crate::up::up(&scenario, &options.arm, &options.cmd, &Programs::locate())
+}
+
+fn print_report(dir: &Path, format: Format, details: bool) -> anyhow::Result<u8> {
+    let summaries = report::read_summaries(dir)?;
+    if format == Format::Json {
+        for row in report::claim_rows(&summaries) {
+            say(&(serde_json::to_string(&row)? + "\n"))?;
+        }
+        return Ok(0);
+    }
+    say(&report::claim_table(&summaries, words(format)))?;
+    for summary in summaries.iter().filter(|_| details) {
+        say(&format!(
+            "\n{}",
+            report::scenario_report(summary, words(format))
+        ))?;
+    }
+    Ok(0)
+}
+
+fn compare(a: &Path, b: &Path, format: Format) -> anyhow::Result<u8> {
+    let (a, b) = (report::read_summaries(a)?, report::read_summaries(b)?);
+    if format == Format::Json {
+        for line in report::compared(&a, &b) {
+            say(&(serde_json::to_string(&line)? + "\n"))?;
+        }
+        return Ok(0);
+    }
+    say(&report::comparison(&a, &b, words(format)))?;
+    Ok(0)
+}
+
+fn print_doctor(format: Format) -> anyhow::Result<u8> {
+    let checks = doctor::checks(&Programs::locate());
+    let mut table = Table::new(&["check", "state", "found", "what to do"], 0..0);
+    for check in &checks {
+        if format == Format::Json {
+            say(&(serde_json::to_string(check)? + "\n"))?;
+        }
+        table.row(vec![
+            check.name.to_owned(),
+            format!("{:?}", check.state).to_lowercase(),
+            check.found.clone(),
+            check.remedy.clone(),
+        ]);
+    }
+    say(&match format {
+        Format::Json => String::new(),
+        Format::Markdown => table.markdown(),
+        Format::Text => table.text(),
+    })?;
+    Ok(if doctor::worst(&checks) == State::Fail {
+        exit::UNFIT
+    } else {
+        0
+    })
+}
+
+fn words(format: Format) -> report::Format {
+    match format {
+        Format::Markdown => report::Format::Markdown,
+        Format::Text | Format::Json => report::Format::Text,
+    }
+}
+
+/// Writes data to stdout. A reader that went away (`| head`) is no error.
+fn say(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("stdout"),
+    }
+}
+
+fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{elapsed_precise} [{bar:30}] {pos}/{len} cells, {eta} left  {msg}",
+    );
+    let bar =
+        ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(std::time::Duration::from_millis(500));
+    bar
+}

@@ -1,0 +1,162 @@
+//! One cell: one arm measured once, with the counters around it.
+
+use super::RunError;
+use super::group::Contestant;
+use crate::machine::Ticks;
+use crate::record::{Merged, Record, Row};
+use crate::scenario::Design;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kmesh_dataplanes::ArmCounters;
+use kmesh_load::distribution::Distribution;
+use kmesh_load::result::BlockResult;
+use kmesh_stats::Latency;
+
+/// Examples of wrong answers kept per arm.
+const EXAMPLES: usize = 5;
+
+/// Where a cell stands and how it is loaded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) block: usize,
+    pub(super) position: usize,
+    /// Requests per second; none in a closed loop.
+    pub(super) rate: Option<f64>,
+}
+
+/// Measures one cell and adds it to the record.
+pub(super) fn measure(
+    contestant: &mut Contestant,
+    scenario: &str,
+    design: &Design,
+    place: Place,
+    record: &mut Record,
+) -> Result<(), RunError> {
+    let before = counters(contestant)?;
+    let ticks = Ticks::now();
+    let rate = Some(place.rate.unwrap_or(0.0));
+    let result = contestant
+        .generator
+        .run(scenario, design.cell_ms, design.warmup_ms, rate)?;
+    let steal = Ticks::now().steal_since(&ticks);
+    let after = counters(contestant)?;
+    let arm = contestant.name.clone();
+    let row = row(&arm, design, place, &result, (&before, &after), steal);
+    add(record, &arm, &result, (&before, &after))?;
+    record.rows.push(row);
+    Ok(())
+}
+
+fn counters(contestant: &Contestant) -> Result<ArmCounters, RunError> {
+    contestant.arm.counters().map_err(|source| RunError::Arm {
+        arm: contestant.name.clone(),
+        source,
+    })
+}
+
+/// CPU time of everything in the arm, microseconds. `POD/sidecar` is part of `POD`.
+fn cpu_us(counters: &ArmCounters) -> u64 {
+    let whole = counters
+        .cpu
+        .iter()
+        .filter(|(place, _)| !place.contains('/'));
+    whole.map(|(_, time)| time.user_us + time.system_us).sum()
+}
+
+fn row(
+    arm: &str,
+    design: &Design,
+    place: Place,
+    result: &BlockResult,
+    (before, after): (&ArmCounters, &ArmCounters),
+    steal: f64,
+) -> Row {
+    let answered = result.achieved_rps * result.duration_s;
+    // The counters span the warm-up too; under a steady load its share of CPU time is its share of time.
+    let measured_share = f64::from(design.cell_ms) / f64::from(design.cell_ms + design.warmup_ms);
+    let cpu = cpu_us(after).saturating_sub(cpu_us(before)) as f64 * measured_share;
+    let latency = &result.latency;
+    Row {
+        block: place.block,
+        position: place.position,
+        arm: arm.to_owned(),
+        started_unix_ns: result.started_unix_ns,
+        duration_s: result.duration_s,
+        offered_rps: result.offered_rps.unwrap_or(0.0),
+        achieved_rps: result.achieved_rps,
+        sent: result.sent,
+        ok: result.ok,
+        dropped: result.dropped,
+        errors: result.errors() + result.wrong_status,
+        wrong: wrong(result),
+        connects: result.connects,
+        p50_us: latency.service.p50_us,
+        p90_us: latency.service.p90_us,
+        p99_us: latency.service.p99_us,
+        intended_p50_us: latency.intended.p50_us,
+        intended_p90_us: latency.intended.p90_us,
+        intended_p99_us: latency.intended.p99_us,
+        connect_p50_us: latency.connect.p50_us,
+        lag_p99_us: latency.lag.p99_us,
+        cpu_us_per_request: if answered > 0.0 { cpu / answered } else { 0.0 },
+        kernel_requests: after.kernel_requests.saturating_sub(before.kernel_requests),
+        fallback_requests: after.user_requests.saturating_sub(before.user_requests),
+        steal,
+    }
+}
+
+/// Wrong server, wrong request or wrong byte. A wrong status is an error: the mesh said so itself.
+fn wrong(result: &BlockResult) -> u64 {
+    result.wrong_decisions + result.wrong_seq + result.wrong_body
+}
+
+fn add(
+    record: &mut Record,
+    arm: &str,
+    result: &BlockResult,
+    (before, after): (&ArmCounters, &ArmCounters),
+) -> Result<(), RunError> {
+    let merged: &mut Merged = record.merged.entry(arm.to_owned()).or_default();
+    let latency = &result.latency;
+    for (into, from) in [
+        (&mut merged.service, &latency.service),
+        (&mut merged.intended, &latency.intended),
+        (&mut merged.connect, &latency.connect),
+        (&mut merged.lag, &latency.lag),
+    ] {
+        if from.count > 0 {
+            into.merge(&histogram(arm, from)?);
+        }
+    }
+    let served_by = record.served_by.entry(arm.to_owned()).or_default();
+    for (server, answers) in result.served_by.values().flatten() {
+        *served_by.entry(server.clone()).or_default() += answers;
+    }
+    let examples = record.examples.entry(arm.to_owned()).or_default();
+    examples.extend(
+        result
+            .examples
+            .iter()
+            .take(EXAMPLES.saturating_sub(examples.len()))
+            .cloned(),
+    );
+    let fallback = record.fallback.entry(arm.to_owned()).or_default();
+    for (reason, count) in &after.fallback {
+        let new = count.saturating_sub(before.fallback.get(reason).copied().unwrap_or(0));
+        if new > 0 {
+            *fallback.entry(reason.clone()).or_default() += new;
+        }
+    }
+    Ok(())
+}
+
+fn histogram(arm: &str, distribution: &Distribution) -> Result<Latency, RunError> {
+    let failed = |message: String| RunError::Generator {
+        arm: arm.to_owned(),
+        message,
+    };
+    let bytes = STANDARD
+        .decode(&distribution.hdr)
+        .map_err(|error| failed(format!("histogram text: {error}")))?;
+    Latency::from_v2(&bytes).map_err(|error| failed(error.to_string()))
+}

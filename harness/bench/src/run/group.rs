@@ -1,0 +1,197 @@
+//! Scenarios that need the same labs share them: bringing arms up costs more than measuring them.
+
+use super::generator::Generator;
+use super::{Interrupt, RunError, traffic};
+use crate::binaries::Programs;
+use crate::scenario::{Profile, Scenario};
+use kmesh_dataplanes::{ArmPlan, EnvoyProfile, Placement, RunningArm, ServerKind, ServerSpec};
+
+/// Scenarios with the same pods, servers and resources.
+#[derive(Debug)]
+pub struct Group {
+    /// The scenarios, in the order asked for.
+    pub scenarios: Vec<Scenario>,
+    /// All arms that any of them runs.
+    pub arms: Vec<String>,
+}
+
+/// Groups scenarios, keeping the order of first appearance. `only` restricts the arms; empty means all.
+pub fn groups(scenarios: Vec<Scenario>, only: &[String]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for mut scenario in scenarios {
+        scenario
+            .arms
+            .run
+            .retain(|arm| only.is_empty() || only.contains(arm));
+        let index = groups
+            .iter()
+            .position(|group| same_lab(&group.scenarios[0], &scenario))
+            .unwrap_or(groups.len());
+        if index == groups.len() {
+            groups.push(Group {
+                scenarios: Vec::new(),
+                arms: Vec::new(),
+            });
+        }
+        let group = &mut groups[index];
+        let new: Vec<String> = scenario
+            .arms
+            .run
+            .iter()
+            .filter(|arm| !group.arms.contains(arm))
+            .cloned()
+            .collect();
+        group.arms.extend(new);
+        group.scenarios.push(scenario);
+    }
+    groups
+}
+
+fn same_lab(a: &Scenario, b: &Scenario) -> bool {
+    a.topology == b.topology
+        && a.server == b.server
+        && a.client == b.client
+        && a.resources == b.resources
+        && a.placement == b.placement
+        && a.envoy_profile == b.envoy_profile
+}
+
+/// One arm that is up, with its generator.
+pub(super) struct Contestant {
+    pub(super) name: String,
+    pub(super) generator: Generator,
+    pub(super) arm: Box<dyn RunningArm>,
+}
+
+/// Every arm of a group, up at once. Dropping it takes all of them down.
+pub struct Arena {
+    pub(super) contestants: Vec<Contestant>,
+}
+
+impl Arena {
+    /// Brings all arms up, in parallel, and starts a generator in each client pod.
+    ///
+    /// # Errors
+    /// The first arm that fails, after all others have been taken down; an interrupt.
+    pub fn up(group: &Group, programs: &Programs, interrupt: &Interrupt) -> Result<Self, RunError> {
+        let scenario = &group.scenarios[0];
+        let plan = arm_plan(scenario, programs);
+        let plan = &plan;
+        let results: Vec<Result<Contestant, RunError>> = std::thread::scope(|scope| {
+            let started: Vec<_> = group
+                .arms
+                .iter()
+                .map(|name| scope.spawn(move || bring_up(name, plan, scenario, programs)))
+                .collect();
+            started
+                .into_iter()
+                .map(|thread| {
+                    thread
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect()
+        });
+        if interrupt.asked() {
+            return Err(RunError::Interrupted);
+        }
+        Ok(Self {
+            contestants: results.into_iter().collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Arena {
+    /// Opens every arm's connections for a scenario, outside of a run.
+    ///
+    /// # Errors
+    /// A generator that cannot reach its arm.
+    pub fn prepare(&mut self, scenario: &Scenario) -> Result<(), RunError> {
+        for contestant in &mut self.contestants {
+            let targets = scenario
+                .vip
+                .map(|vip| contestant.arm.targets(vip))
+                .unwrap_or_default();
+            let plan = traffic::plan(scenario, targets, contestant.arm.decides());
+            contestant.generator.prepare(&scenario.name, plan)?;
+        }
+        Ok(())
+    }
+
+    /// Closed-loop requests per second of one arm over one cell, after [`Arena::prepare`].
+    ///
+    /// # Errors
+    /// No such arm, or its generator fails.
+    pub fn requests_per_second(
+        &mut self,
+        scenario: &Scenario,
+        arm: &str,
+        cell_ms: u32,
+    ) -> Result<f64, RunError> {
+        let contestant = self
+            .contestants
+            .iter_mut()
+            .find(|contestant| contestant.name == arm);
+        let contestant = contestant.ok_or_else(|| RunError::UnknownArm(arm.to_owned()))?;
+        let result = contestant
+            .generator
+            .run(&scenario.name, cell_ms, 0, Some(0.0))?;
+        Ok(result.achieved_rps)
+    }
+}
+
+/// A scenario as the arms see it.
+pub(crate) fn arm_plan<'a>(scenario: &'a Scenario, programs: &Programs) -> ArmPlan<'a> {
+    ArmPlan {
+        scenario_name: &scenario.name,
+        topology: &scenario.topology,
+        client: &scenario.client,
+        servers: scenario
+            .server
+            .iter()
+            .map(|server| ServerSpec {
+                pod: server.pod.clone(),
+                port: server.port,
+                kind: if server.tcp_echo {
+                    ServerKind::TcpEcho { banner: true }
+                } else {
+                    ServerKind::Http {
+                        default_params: server.params.clone(),
+                        body_bytes: server.body_bytes,
+                    }
+                },
+            })
+            .collect(),
+        resources_yaml: &scenario.resources,
+        vips: scenario.vip.into_iter().collect(),
+        placement: Placement {
+            generator: scenario.placement.generator.clone(),
+            servers: scenario.placement.servers.clone(),
+        },
+        envoy_profile: match scenario.envoy_profile {
+            Profile::Min => EnvoyProfile::Min,
+            Profile::Istio => EnvoyProfile::Istio,
+        },
+        binaries: programs.arms.clone(),
+    }
+}
+
+fn bring_up(
+    name: &str,
+    plan: &ArmPlan<'_>,
+    scenario: &Scenario,
+    programs: &Programs,
+) -> Result<Contestant, RunError> {
+    let kind = kmesh_dataplanes::arm(name).ok_or_else(|| RunError::UnknownArm(name.to_owned()))?;
+    let arm = kind.up(plan).map_err(|source| RunError::Arm {
+        arm: name.to_owned(),
+        source,
+    })?;
+    let cpu = scenario.placement.generator.first().copied();
+    let generator = Generator::start(name, &programs.load, arm.client(), cpu)?;
+    Ok(Contestant {
+        name: name.to_owned(),
+        generator,
+        arm,
+    })
+}

@@ -1,0 +1,42 @@
+//! Running scenarios: every arm up at once, blocks of cells in balanced order, one generator per arm.
+
+mod cell;
+mod connections;
+mod generator;
+mod group;
+mod interrupt;
+mod scenario;
+mod traffic;
+
+pub(crate) use group::arm_plan;
+pub use group::{Arena, Group, groups};
+pub use interrupt::Interrupt;
+pub use scenario::{Measured, Options, measure};
+
+/// Why a run could not be finished. All of these mean "no verdict".
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An arm did not come up, or died.
+    #[error("arm {arm}: {source}")]
+    Arm {
+        /// The arm.
+        arm: String,
+        /// What it says.
+        #[source]
+        source: kmesh_dataplanes::ArmError,
+    },
+    /// An arm's generator did not start, or stopped answering.
+    #[error("generator of arm {arm}: {message}")]
+    Generator {
+        /// The arm.
+        arm: String,
+        /// What happened.
+        message: String,
+    },
+    /// No such arm.
+    #[error("no arm {0:?}: known are {known}", known = kmesh_dataplanes::NAMES.join(", "))]
+    UnknownArm(String),
+    /// Ctrl-C or SIGTERM.
+    #[error("interrupted; everything has been taken down")]
+    Interrupted,
+}

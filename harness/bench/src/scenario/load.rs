@@ -1,0 +1,175 @@
+//! Reading: the chain of `extends`, merging, and the catalogue of a directory.
+
+use super::source::{Place, Source};
+use super::{Scenario, ScenarioError, check};
+use std::path::{Path, PathBuf};
+
+/// Loads and checks one scenario file.
+///
+/// # Errors
+/// A [`ScenarioError`] naming file, line and column.
+pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
+    let chain = read_chain(path)?;
+    let mut merged = toml::Table::new();
+    for source in chain.iter().rev() {
+        merge(&mut merged, own_table(source)?);
+    }
+    let mut scenario: Scenario = merged.try_into().map_err(|error| at_top(&chain, &error))?;
+    check::check(&mut scenario, &chain)?;
+    Ok(scenario)
+}
+
+/// Reads `path` and what it extends, most derived first. Each file must be valid on its own as far
+/// as it goes, so that a wrong key or type is reported where it stands.
+fn read_chain(path: &Path) -> Result<Vec<Source>, ScenarioError> {
+    let mut chain: Vec<Source> = Vec::new();
+    let mut next = Some(path.to_owned());
+    while let Some(path) = next {
+        let text = std::fs::read_to_string(&path).map_err(|source| ScenarioError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let source = Source { path, text };
+        let own: Scenario =
+            toml::from_str(&source.text).map_err(|error| syntax(&source, &error))?;
+        next = own.extends.map(|base| sibling(&source.path, &base));
+        chain.push(source);
+        if let Some(target) = next
+            .as_ref()
+            .filter(|target| chain.iter().any(|seen| seen.path == **target))
+        {
+            let place = super::source::locate(&chain[chain.len() - 1..], &["extends"]);
+            return Err(ScenarioError::Cycle {
+                place,
+                target: target.clone(),
+            });
+        }
+    }
+    Ok(chain)
+}
+
+/// One file's table, with relative paths made absolute while it is still known which file they are relative to.
+fn own_table(source: &Source) -> Result<toml::Table, ScenarioError> {
+    let mut table: toml::Table =
+        toml::from_str(&source.text).map_err(|error| syntax(source, &error))?;
+    if let Some(toml::Value::String(resources)) = table.get_mut("resources") {
+        *resources = sibling(&source.path, Path::new(resources))
+            .display()
+            .to_string();
+    }
+    Ok(table)
+}
+
+fn sibling(file: &Path, relative: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new(".")).join(relative)
+}
+
+/// Tables are merged key by key; anything else is replaced.
+fn merge(base: &mut toml::Table, derived: toml::Table) {
+    for (key, value) in derived {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+fn syntax(source: &Source, error: &toml::de::Error) -> ScenarioError {
+    let place = source.place(error.span().map_or(0, |span| span.start));
+    ScenarioError::Syntax {
+        place,
+        message: one_line(error),
+    }
+}
+
+fn at_top(chain: &[Source], error: &toml::de::Error) -> ScenarioError {
+    let place = chain.first().map_or_else(
+        || Place {
+            path: PathBuf::new(),
+            line: 1,
+            column: 1,
+        },
+        |source| source.place(0),
+    );
+    ScenarioError::Syntax {
+        place,
+        message: one_line(error),
+    }
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    error.message().trim().replace('\n', ", ")
+}
+
+/// The scenarios of a directory.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    directory: PathBuf,
+}
+
+impl Catalogue {
+    /// The scenarios in `directory`.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+        }
+    }
+
+    /// Names of all scenarios, sorted. Files that only serve as a base (no `name`) are left out.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn names(&self) -> Result<Vec<String>, ScenarioError> {
+        let unreadable = |source| ScenarioError::Read {
+            path: self.directory.clone(),
+            source,
+        };
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.directory).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            let is_toml = path
+                .extension()
+                .is_some_and(|extension| extension == "toml");
+            if !is_toml {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).map_err(|source| ScenarioError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            // A broken file is listed too: loading it then says what is wrong.
+            let is_base = text
+                .parse::<toml::Table>()
+                .is_ok_and(|table| !table.contains_key("name"));
+            if let (false, Some(stem)) = (is_base, path.file_stem()) {
+                names.push(stem.to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Loads a scenario by name, or by path when `name` ends in `.toml`.
+    ///
+    /// # Errors
+    /// Unknown names list the known ones; otherwise as [`load`].
+    pub fn load(&self, name: &str) -> Result<Scenario, ScenarioError> {
+        if Path::new(name)
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            return load(Path::new(name));
+        }
+        let path = self.directory.join(format!("{name}.toml"));
+        if !path.is_file() {
+            return Err(ScenarioError::Unknown {
+                name: name.to_owned(),
+                directory: self.directory.clone(),
+                known: self.names()?.join(", "),
+            });
+        }
+        load(&path)
+    }
+}

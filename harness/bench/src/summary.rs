@@ -1,0 +1,247 @@
+//! `summary.json`: the published form of a result. Its schema is `results/schema.json`.
+
+use crate::scenario::{Design, Fit, Loop, Placement, Profile};
+use kmesh_stats::{Interval, Verdict};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Value of `schema`; the number changes when a reader of the old form would go wrong.
+pub const SCHEMA: &str = "kmesh-bench/1";
+
+/// Result of one scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Name of the scenario.
+    pub scenario: String,
+    /// What it is, in one sentence.
+    pub title: String,
+    /// Which published experiment it repeats.
+    pub reproduces: String,
+    /// True for `--quick`: fewer and shorter cells, wide intervals.
+    pub quick: bool,
+    /// How requests were sent.
+    pub load: LoadSummary,
+    /// How the comparison was laid out.
+    pub design: Design,
+    /// CPUs of generator and servers.
+    pub placement: Placement,
+    /// Envoy's profile.
+    pub envoy_profile: Profile,
+    /// Limits beyond which the run counts as invalid.
+    pub fit: Fit,
+    /// One entry per arm, in the scenario's order.
+    pub arms: Vec<ArmSummary>,
+    /// Paired ratios `num : den`.
+    pub ratios: Vec<Ratio>,
+    /// Added latency `arm - reference`, microseconds.
+    pub added_us: Vec<Added>,
+    /// Ratios of the two identical arms: what the run's noise looks like.
+    pub aa: Vec<Ratio>,
+    /// The scenario's expectations and what became of them.
+    pub expectations: Vec<Judged>,
+    /// The outcome.
+    pub verdict: Outcome,
+    /// Where, when and by which command.
+    pub env: Env,
+}
+
+/// How requests were sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoadSummary {
+    /// `open` or `closed`.
+    #[serde(rename = "loop")]
+    pub pace: Loop,
+    /// Offered rate of all arms, requests per second; null in a closed loop.
+    pub offered_rps: Option<f64>,
+    /// Where that rate comes from, in words.
+    pub rate_basis: String,
+    /// What the ratios' p50, p90 and p99 are of: `intended` or `service` time.
+    pub latency_basis: String,
+    /// Concurrent connections.
+    pub connections: u32,
+    /// `keep-alive`, `short`, `short-reset`.
+    pub connection: String,
+    /// `http` or `tcp-echo`.
+    pub protocol: String,
+}
+
+/// One arm's figures.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ArmSummary {
+    /// The arm.
+    pub name: String,
+    /// `open` or `closed`.
+    #[serde(rename = "loop")]
+    pub pace: Loop,
+    /// Offered rate, requests per second; null in a closed loop.
+    pub offered_rps: Option<f64>,
+    /// Median over blocks of the complete answers per second.
+    pub achieved_rps: f64,
+    /// Requests started in all measured cells.
+    pub sent: u64,
+    /// From the actual start to the last byte, all blocks merged.
+    pub latency_us: Percentiles,
+    /// From the moment a request was due, all blocks merged; null in a closed loop.
+    pub intended_us: Option<Percentiles>,
+    /// Connects, all blocks merged; null without new connections.
+    pub connect_us: Option<Percentiles>,
+    /// Median over blocks: CPU time of all pods of the arm, generator included, microseconds per request.
+    pub cpu_us_per_request: Option<f64>,
+    /// Requests without a complete answer, or with another status than expected.
+    pub errors: u64,
+    /// Answers by the wrong server, to another request, or with a wrong byte.
+    pub wrong_decisions: u64,
+    /// Requests that fell due and found no free connection (open loop).
+    pub dropped: u64,
+    /// False where the client picks the endpoint, so that no decision is judged.
+    pub decides: bool,
+    /// Share of requests finished in the kernel; null for arms without such a path.
+    pub kernel_share: Option<f64>,
+    /// Requests finished in user space, by reason.
+    pub fallback: BTreeMap<String, u64>,
+    /// Answers by server.
+    pub served_by: BTreeMap<String, u64>,
+    /// TCP connections alive in all pods per client connection; null where it was not counted.
+    pub connections_per_client: Option<f64>,
+    /// First few wrong answers and errors, in words.
+    pub examples: Vec<String>,
+}
+
+/// Percentiles of merged histograms, microseconds. Not averages of percentiles.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// Median.
+    pub p50: f64,
+    /// 90th.
+    pub p90: f64,
+    /// 99th.
+    pub p99: f64,
+    /// 99.9th.
+    pub p999: f64,
+}
+
+/// One paired ratio.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ratio {
+    /// `throughput`, `p50`, `p90`, `p99`, `connect_p50`, `cpu_us_per_request`.
+    pub metric: String,
+    /// Arm above the line.
+    pub num: String,
+    /// Arm below the line.
+    pub den: String,
+    /// Estimate and interval.
+    #[serde(flatten)]
+    pub interval: Interval,
+    /// Two-sided sign-flip p-value against 1.
+    pub p: f64,
+    /// Hodges-Lehmann estimate of the same ratio.
+    pub hodges_lehmann: f64,
+    /// Blocks compared.
+    pub blocks: usize,
+}
+
+/// Added latency of one arm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Added {
+    /// `p50` or `p90`.
+    pub metric: String,
+    /// The arm.
+    pub arm: String,
+    /// What is subtracted.
+    pub reference: String,
+    /// Microseconds.
+    #[serde(flatten)]
+    pub interval: Interval,
+}
+
+/// An expectation and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// What was judged, as in the scenario.
+    pub subject: String,
+    /// What had to be true.
+    pub predicate: String,
+    /// The value found; null when not tested.
+    pub value: Option<Interval>,
+    /// Held or not.
+    pub verdict: Verdict,
+}
+
+/// The outcome of a scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The worst of what happened.
+    pub status: Status,
+    /// Exit code of the command.
+    pub exit_code: u8,
+    /// Why, if it did not hold.
+    pub reasons: Vec<Reason>,
+}
+
+/// How a scenario ended, from best to worst for the exit code's sake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// Every expectation held or was left open by the data.
+    Held,
+    /// An expectation was missed.
+    Missed,
+    /// The environment was unfit for a verdict.
+    Invalid,
+    /// A wrong routing decision or a wrong byte.
+    Wrong,
+}
+
+impl Status {
+    /// Exit code of DESIGN section 5.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Held => 0,
+            Self::Missed => 1,
+            Self::Wrong => 2,
+            Self::Invalid => 3,
+        }
+    }
+}
+
+/// One machine-readable reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Stable code: `wrong-decisions`, `split`, `aa`, `steal`, `lag`, `send-rate`, `drift`, `expectation`, `arm-died`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// Where, when and by which command a result was made; also `env.json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Env {
+    /// Kernel release and version.
+    pub kernel: String,
+    /// CPU model.
+    pub cpu: String,
+    /// Number of CPUs.
+    pub cpus: usize,
+    /// Memory, MiB.
+    pub memory_mib: u64,
+    /// Frequency governor of CPU 0; null where there is none (virtual machines).
+    pub governor: Option<String>,
+    /// Hypervisor flag of the CPU.
+    pub virtualised: bool,
+    /// Version of this program.
+    pub version: String,
+    /// Git commit of the tree, with `+` when files differ from it; null outside of a checkout.
+    pub commit: Option<String>,
+    /// Envoy's version line; null without the binary.
+    pub envoy: Option<String>,
+    /// The exact command line.
+    pub command: Vec<String>,
+    /// Start, RFC 3339 UTC.
+    pub started: String,
+    /// Length of the scenario's run, seconds.
+    pub seconds: f64,
+    /// Largest share of stolen CPU time seen over the run.
+    pub steal: f64,
+}

@@ -1,0 +1,287 @@
+//! Every scenario of the repository is sound, and a broken one is refused at the right place.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use kmesh_bench::binaries::{Programs, scenario_directory};
+use kmesh_bench::scenario::{Catalogue, Scenario, load};
+use kmesh_dataplanes::Resources;
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+
+fn all() -> Vec<Scenario> {
+    let catalogue = Catalogue::new(scenario_directory());
+    catalogue
+        .names()
+        .unwrap()
+        .iter()
+        .map(|name| catalogue.load(name).unwrap())
+        .collect()
+}
+
+#[test]
+fn every_scenario_loads_and_is_listed_in_the_readme() {
+    let readme = fs::read_to_string(scenario_directory().join("README.md")).unwrap();
+    let all = all();
+    assert!(all.len() >= 6);
+    for scenario in all {
+        assert!(
+            readme.contains(&format!("`{}`", scenario.name)),
+            "{} is missing in scenarios/README.md",
+            scenario.name
+        );
+    }
+}
+
+#[test]
+fn resources_speak_of_the_scenarios_own_addresses() {
+    for scenario in all() {
+        let vip = scenario.vip.unwrap();
+        let services = Resources::read(&scenario.resources)
+            .unwrap()
+            .services()
+            .unwrap();
+        let service = services.iter().find(|service| service.vip == vip).unwrap();
+        let servers: BTreeSet<SocketAddr> = scenario
+            .server
+            .iter()
+            .map(|server| {
+                let pod = scenario
+                    .topology
+                    .pods
+                    .iter()
+                    .find(|pod| pod.name == server.pod)
+                    .unwrap();
+                (pod.ipv4.unwrap(), server.port).into()
+            })
+            .collect();
+        assert_eq!(
+            service.endpoints.iter().copied().collect::<BTreeSet<_>>(),
+            servers,
+            "{}",
+            scenario.name
+        );
+    }
+}
+
+#[test]
+fn real_envoy_accepts_the_resources() {
+    let envoy = Programs::locate().arms.envoy;
+    if !envoy.is_file() {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "{} is missing",
+            envoy.display()
+        );
+        println!(
+            "SKIP real_envoy_accepts_the_resources: no {}",
+            envoy.display()
+        );
+        return;
+    }
+    let files: BTreeSet<_> = all()
+        .into_iter()
+        .map(|scenario| scenario.resources)
+        .collect();
+    for file in files {
+        let output = Command::new(&envoy)
+            .args(["--mode", "validate", "-c"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}: {}",
+            file.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+/// Writes a complete scenario in which `from` is replaced, and answers what loading says.
+fn refusal(from: &str, to: &str) -> String {
+    const BASE: &str = r#"name = "s"
+title = "t"
+reproduces = "r"
+resources = "r.yaml"
+client = "a"
+vip = "10.96.0.80:80"
+
+[topology]
+pods = [{ name = "a" }, { name = "b" }]
+
+[[server]]
+pod = "b"
+port = 80
+group = "v1"
+
+[arms]
+run = ["direct", "kmesh"]
+
+[load]
+loop = "closed"
+connections = 1
+timeout_ms = 10
+
+[[traffic]]
+weight = 1
+host = "h"
+path = "/"
+expect = ["v1"]
+
+[split]
+v1 = 100.0
+
+[design]
+blocks = 1
+cell_ms = 100
+level = 0.95
+resamples = 100
+
+[quick]
+blocks = 1
+cell_ms = 100
+
+[expect]
+"ratio(kmesh,direct).p50" = "<= 1.05"
+"#;
+    assert!(BASE.contains(from), "{from}");
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("r.yaml"), "").unwrap();
+    let path = dir.path().join("s.toml");
+    fs::write(&path, BASE.replacen(from, to, 1)).unwrap();
+    match load(&path) {
+        Ok(_) => String::new(),
+        Err(error) => error
+            .to_string()
+            .replace(&format!("{}/", dir.path().display()), ""),
+    }
+}
+
+#[test]
+fn mistakes_are_refused_with_their_place() {
+    assert_eq!(refusal("title", "title"), "");
+    for (from, to, expected) in [
+        (
+            "connections = 1",
+            "connection_count = 1",
+            "s.toml:21:1: unknown field `connection_count`",
+        ),
+        (
+            "connections = 1",
+            "connections = \"x\"",
+            "s.toml:21:15: invalid type: string",
+        ),
+        ("blocks = 1", "blocks = ", "s.toml:34:10: "),
+        (
+            "connections = 1",
+            "connections = 0",
+            "s.toml:21:1: load.connections: must be at least 1",
+        ),
+        (
+            "\"kmesh\"]",
+            "\"qmesh\"]",
+            "s.toml:17:1: arms.run: no arm \"qmesh\": known are direct",
+        ),
+        (
+            "pod = \"b\"",
+            "pod = \"c\"",
+            "s.toml:12:1: server.0.pod: no pod \"c\"",
+        ),
+        (
+            "expect = [\"v1\"]",
+            "expect = [\"v9\"]",
+            "s.toml:28:1: traffic.0.expect: \"v9\" is neither",
+        ),
+        (
+            "v1 = 100.0",
+            "v1 = 90.0",
+            "s.toml:30:2: split: shares add up to 90",
+        ),
+        (
+            "<= 1.05",
+            "1.05",
+            "s.toml:44:1: expect.ratio(kmesh,direct).p50: predicate \"1.05\"",
+        ),
+        (").p50", ").p51", "\"p51\" is none of"),
+        ("ratio(kmesh", "ratio(dnat", "\"dnat\" is not in arms.run"),
+        (
+            "name = \"s\"",
+            "name = \"t\"",
+            "s.toml:1:1: name: \"t\" must be the file's name",
+        ),
+        ("loop = \"closed\"", "loop = \"open\"", "load.rate: missing"),
+        (
+            "loop = \"closed\"",
+            "loop = \"open\"\nrate = \"150%\"",
+            "load.rate: must be above 0%",
+        ),
+        (
+            "loop = \"closed\"",
+            "loop = \"open\"\nrate = \"fast\"",
+            "s.toml:21:8: rate \"fast\" is not a share",
+        ),
+        (
+            "cell_ms = 100",
+            "cell_ms = 1",
+            "design.cell_ms: must be at least 50 ms",
+        ),
+        (
+            "\"r.yaml\"",
+            "\"none.yaml\"",
+            "s.toml:4:1: resources: none.yaml is not a file",
+        ),
+        (
+            "{ name = \"b\" }",
+            "{ name = \"a\" }",
+            "topology.pods.1.name: name \"a\" is already taken",
+        ),
+        (
+            "{ name = \"b\" }",
+            "{ named = \"b\" }",
+            "s.toml:9:27: unknown field `named`",
+        ),
+    ] {
+        let refusal = refusal(from, to);
+        assert!(
+            refusal.contains(expected),
+            "{to}: {refusal:?} lacks {expected:?}"
+        );
+    }
+}
+
+#[test]
+fn extending_merges_tables_and_finds_cycles() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    write("a.toml", "extends = \"b.toml\"\nname = \"a\"\n");
+    write("b.toml", "extends = \"a.toml\"\n");
+    let error = load(&dir.path().join("a.toml")).unwrap_err().to_string();
+    assert!(
+        error.contains("b.toml:1:1: extends") && error.contains("never end"),
+        "{error}"
+    );
+
+    write("b.toml", "[load]\nconnections = 7\nbogus = 1\n");
+    let error = load(&dir.path().join("a.toml")).unwrap_err().to_string();
+    assert!(
+        error.contains("b.toml:3:1: unknown field `bogus`"),
+        "{error}"
+    );
+
+    let long60 = Catalogue::new(scenario_directory())
+        .load("http-lb-long60")
+        .unwrap();
+    assert_eq!(long60.load.connections, 60, "from defaults.toml");
+    assert_eq!(long60.design.blocks, 28, "its own");
+}
+
+#[test]
+fn an_unknown_name_lists_the_known_ones() {
+    let error = Catalogue::new(scenario_directory())
+        .load("http-lb-long61")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("http-lb-long60-max"), "{error}");
+}
