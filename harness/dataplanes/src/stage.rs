@@ -1,6 +1,7 @@
 //! The part that all arms share: the lab, the servers in its pods, and the proof that a request gets through.
 
 use std::{
+    collections::HashSet,
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
     time::Duration,
@@ -86,22 +87,26 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until the client reaches every server by its own address, and every service of the plan by its virtual one
-    /// (`by_vip`; without it the endpoints are all there is).
+    /// Waits until the client reaches every server by its own address, and by its virtual one (if `by_vip`) every service of
+    /// the plan that one of these servers is behind: the others have nobody to answer, as the scenario wants it.
     pub(crate) fn await_traffic(
         &mut self,
         plan: &ArmPlan<'_>,
         by_vip: bool,
     ) -> Result<(), ArmError> {
         let client = self.lab.pod(&self.client)?;
+        let mut answering = HashSet::new();
         for (server, spec) in self.servers.iter_mut().zip(&plan.servers) {
-            let address = SocketAddr::new(IpAddr::V4(self.lab.pod(&spec.pod)?.ipv4()), spec.port);
-            let protocol = spec.kind.protocol();
-            server.await_success(|| {
-                attempt(client, address, protocol, "ready.invalid", |status| {
-                    status == 200
-                })
-            })?;
+            for ip in addresses(self.lab.pod(&spec.pod)?) {
+                let address = SocketAddr::new(ip, spec.port);
+                answering.insert(address);
+                let protocol = spec.kind.protocol();
+                server.await_success(|| {
+                    attempt(client, address, protocol, "ready.invalid", |status| {
+                        status == 200
+                    })
+                })?;
+            }
         }
         let Some(any) = self.servers.first_mut().filter(|_| by_vip) else {
             return Ok(());
@@ -111,11 +116,16 @@ impl Stage {
             .iter()
             .filter(|service| plan.vips.contains(&service.vip))
         {
-            // A service without endpoints is allowed to say so, one with endpoints is not yet ready if it does.
-            let ready = |status| status != 503 || service.endpoints.is_empty();
-            any.await_success(|| {
-                attempt(client, service.vip, service.protocol, &service.host, ready)
-            })?;
+            if service
+                .endpoints
+                .iter()
+                .any(|endpoint| answering.contains(endpoint))
+            {
+                let ready = |status| status != 503;
+                any.await_success(|| {
+                    attempt(client, service.vip, service.protocol, &service.host, ready)
+                })?;
+            }
         }
         Ok(())
     }
@@ -154,14 +164,17 @@ fn lab_name(scenario: &str, arm: &str) -> String {
     format!("{}-{arm}", scenario.to_lowercase().trim_end_matches('-'))
 }
 
+fn addresses(pod: &Pod) -> [IpAddr; 2] {
+    [IpAddr::V4(pod.ipv4()), IpAddr::V6(pod.ipv6())]
+}
+
 fn start_server(pod: &Pod, spec: &ServerSpec, plan: &ArmPlan<'_>) -> Result<Program, ArmError> {
     let mut command = pod.command(&plan.binaries.origin);
-    let addresses = [IpAddr::V4(pod.ipv4()), IpAddr::V6(pod.ipv6())];
     let flag = match &spec.kind {
         ServerKind::Http { .. } => "--listen",
         ServerKind::TcpEcho { .. } => "--tcp-echo",
     };
-    for address in addresses {
+    for address in addresses(pod) {
         command
             .arg(flag)
             .arg(SocketAddr::new(address, spec.port).to_string());

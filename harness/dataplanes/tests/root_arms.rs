@@ -13,7 +13,10 @@ use std::{
 };
 
 use kmesh_dataplanes::{ArmError, EnvoyProfile, RunningArm, arm};
-use support::{ECHO, WEB, address, is_root, plan, served_by, topology};
+use support::{ECHO, NOBODY, WEB, address, is_root, plan, served_by, topology};
+
+/// The HTTP service's IPv6 address; only v1 is behind it.
+const WEB_SIX: &str = "[fd00:10:96::1]:80";
 
 fn up(name: &str, profile: EnvoyProfile) -> Box<dyn RunningArm> {
     let topology = topology();
@@ -96,6 +99,7 @@ fn dnat_reaches_every_endpoint_by_the_virtual_address() {
     }
     with_arm("dnat", EnvoyProfile::Min, |arm| {
         assert_eq!(arm.targets(address(WEB)), [address(WEB)]);
+        assert_eq!(served_by(arm, address(WEB_SIX), "x: y"), "v1");
         // 40 fair draws all the same: one in 2^39.
         let who: BTreeSet<_> = (0..40)
             .map(|_| served_by(arm, address(WEB), "x: y"))
@@ -120,6 +124,7 @@ fn envoy_routes_by_header_beside_the_client_and_beside_both() {
     ] {
         with_arm(name, profile, |arm| {
             assert!(arm.decides());
+            assert_eq!(served_by(arm, address(WEB_SIX), "x: y"), "v1");
             for _ in 0..3 {
                 assert_eq!(served_by(arm, address(WEB), "end-user: jason"), "v2");
                 assert_eq!(served_by(arm, address(WEB), "end-user: somebody"), "v1");

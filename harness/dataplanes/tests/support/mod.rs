@@ -20,6 +20,7 @@ ipv4 = "10.244.0.1"
 [[pods]]
 name = "v1"
 ipv4 = "10.244.0.2"
+ipv6 = "fd00:10:244::2"
 [[pods]]
 name = "v2"
 ipv4 = "10.244.0.3"
@@ -29,9 +30,13 @@ ipv4 = "10.244.0.4"
 [[services]]
 name = "web"
 vip4 = "10.96.0.1"
+vip6 = "fd00:10:96::1"
 [[services]]
 name = "echo"
 vip4 = "10.96.0.2"
+[[services]]
+name = "nobody"
+vip4 = "10.96.0.3"
 "#;
 
 /// Virtual address of the HTTP service.
@@ -51,6 +56,9 @@ pub(crate) fn is_root(test: &str) -> bool {
     println!("SKIP {test}: needs root");
     false
 }
+
+/// Virtual address of a service without endpoints.
+pub(crate) const NOBODY: &str = "10.96.0.3:80";
 
 /// The topology of the scenario.
 pub(crate) fn topology() -> Topology {
@@ -80,7 +88,7 @@ pub(crate) fn plan(topology: &Topology, envoy_profile: EnvoyProfile) -> ArmPlan<
         servers: vec![http("v1"), http("v2"), echo],
         resources_yaml: RESOURCES
             .get_or_init(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/canary.yaml")),
-        vips: vec![address(WEB), address(ECHO)],
+        vips: vec![address(WEB), address(ECHO), address(NOBODY)],
         placement: Placement::default(),
         envoy_profile,
         binaries: binaries(),
