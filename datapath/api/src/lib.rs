@@ -17,6 +17,8 @@ pub mod pod;
 pub mod pool;
 pub mod reason;
 pub mod route;
+#[cfg(feature = "user")]
+mod user;
 
 pub use address::Address;
 pub use image::Image;

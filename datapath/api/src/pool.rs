@@ -3,6 +3,7 @@
 //! A slot is one upstream connection. Its record is shared memory (`BPF_F_MMAPABLE`): the kernel programs own it while it
 //! is `FREE` or `LEASED`, the controller in every other state, and each field has one writer at a time.
 
+use crate::Address;
 use crate::head::Head;
 use crate::limits::{POOL_MAX, RESPONSE_HEAD_MAX};
 
@@ -47,6 +48,16 @@ pub struct Upstream {
     pub answered: u32,
     /// Scratch for the response head; one exchange at a time, so one user at a time.
     pub head: Head<RESPONSE_HEAD_MAX>,
+}
+
+/// A TCP connection as its accepting side will see it: key of `EXPECTED`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Connection {
+    /// The upstream's own address.
+    pub client: Address,
+    /// The endpoint's address.
+    pub server: Address,
 }
 
 /// Key of a free list.

@@ -1,1 +1,15 @@
-//! Loads and drives the datapath.
+//! Loads and drives the datapath: enrols pods, swaps configurations, opens upstreams, and serves in user space what the
+//! kernel passes.
+//!
+//! Data flows one way: configuration -> tables -> kernel. Back come only counters, upstream states and the requests
+//! that the kernel left to [`fallback`].
+
+pub mod daemon;
+pub mod fallback;
+pub mod generation;
+pub mod load;
+pub mod netns;
+pub mod node;
+pub mod pods;
+pub mod status;
+pub mod upstream;

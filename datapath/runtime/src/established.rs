@@ -13,12 +13,12 @@ use core::ptr::read_volatile;
 use kmesh_api::exchange::{Client, Server};
 use kmesh_api::limits::UPSTREAMS_MAX;
 use kmesh_api::pod::{Anchored, AnchoredKey};
-use kmesh_api::pool::{LEASED, RETIRED};
+use kmesh_api::pool::{Connection, LEASED, RETIRED};
 use kmesh_api::{Address, Reason};
 
 use crate::counter::count;
 use crate::maps::{
-    ANCHORED, ANSWERED, CLIENT, CLIENTS, Connection, EXPECTED, SERVER, SERVERS, UPSTREAMS, WAITING,
+    ANCHORED, ANSWERED, CLIENT, CLIENTS, EXPECTED, SERVER, SERVERS, UPSTREAMS, WAITING,
 };
 
 const AF_INET: u32 = 2;

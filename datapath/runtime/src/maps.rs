@@ -6,22 +6,12 @@ use aya_ebpf::macros::btf_map;
 use kmesh_api::exchange::{Answered, Client, Server, Waiting};
 use kmesh_api::limits::{CLIENTS_MAX, CLUSTERS_MAX, PODS_MAX, POOLS_MAX, UPSTREAMS_MAX};
 use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
-use kmesh_api::pool::{Pool, PoolKey, Upstream};
+use kmesh_api::pool::{Connection, Pool, PoolKey, Upstream};
 use kmesh_api::reason::REASONS;
-use kmesh_api::{Address, Image};
+use kmesh_api::Image;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
-
-/// A TCP connection as its accepting side will see it: key of `EXPECTED`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Connection {
-    /// The upstream's own address.
-    pub client: Address,
-    /// The endpoint's address.
-    pub server: Address,
-}
 
 /// Which of `IMAGES` is active.
 #[btf_map]

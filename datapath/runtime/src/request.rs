@@ -9,13 +9,13 @@ use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel, bpf_sk_storage_get,
 };
 use core::ffi::c_void;
+use kmesh_api::Reason;
 use kmesh_api::exchange::{Client, MODE_KERNEL, MODE_PINNED, MODE_USER, Waiting};
 use kmesh_api::head::flag;
-use kmesh_api::limits::{ENDPOINTS_MAX, HEAD_MAX, LEASE_TRIES, MESSAGE_MAX};
+use kmesh_api::limits::{ENDPOINTS_MAX, HEAD_MAX, LEASE_TRIES};
 use kmesh_api::listener::CLASS_ANCHORED;
 use kmesh_api::pool::{LEASED, PoolKey, RETIRED, Upstream};
-use kmesh_api::Reason;
-use kmesh_orchestration::http1::{Length, Outcome, begin_request, request_length, scan};
+use kmesh_orchestration::http1::{Length, Outcome, admit, begin_request, request_length, scan};
 use kmesh_orchestration::{decide, listener};
 
 use crate::counter::{count, count_number};
@@ -197,15 +197,7 @@ fn route(
     if !caught_up(client, socket) {
         return Err(Reason::UserPending);
     }
-    if client.head.flags & flag::CONNECTION != 0 {
-        return Err(Reason::Connection);
-    }
-    if client.head.flags & flag::EXPECT != 0 {
-        return Err(Reason::Expect);
-    }
-    if total > MESSAGE_MAX {
-        return Err(Reason::Large);
-    }
+    admit(&client.head, total)?;
     if client.generation != generation {
         let Some(number) = listener::find(image, &client.original) else {
             return Err(Reason::NoListener);

@@ -1,7 +1,8 @@
 //! Message length (RFC 9112 section 6): where a message ends, as far as its head tells.
 
-use kmesh_api::head::{Head, flag};
 use kmesh_api::Reason;
+use kmesh_api::head::{Head, flag};
+use kmesh_api::limits::MESSAGE_MAX;
 
 /// Where a message ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,24 @@ pub fn request_length<const N: usize>(head: &Head<N>) -> Length {
         return Length::Unknown(Reason::Malformed);
     }
     Length::Known(u64::from(head.end).wrapping_add(head.content_length))
+}
+
+/// Whether the kernel path may carry a request of `total` bytes: it forwards bytes as they are, without flow control.
+///
+/// # Errors
+/// Why not: hop-by-hop wishes of the client, `100 Continue`, or size.
+#[inline(always)]
+pub fn admit<const N: usize>(head: &Head<N>, total: u64) -> Result<(), Reason> {
+    if head.flags & flag::CONNECTION != 0 {
+        return Err(Reason::Connection);
+    }
+    if head.flags & flag::EXPECT != 0 {
+        return Err(Reason::Expect);
+    }
+    if total > MESSAGE_MAX {
+        return Err(Reason::Large);
+    }
+    Ok(())
 }
 
 /// The length of the response to a request; `to_head` if that was a HEAD request.

@@ -3,5 +3,5 @@
 pub mod framing;
 pub mod scan;
 
-pub use framing::{Length, request_length, response_length};
+pub use framing::{Length, admit, request_length, response_length};
 pub use scan::{Outcome, begin_request, begin_response, scan};

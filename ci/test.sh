@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Sets up the machine and runs every test: formatting, lints, unit, property and root tests.
+# Root tests that cannot run are failures here, not skips.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CI=true
+ci/setup.sh
+
+step() { printf '\n== %s\n' "$*" >&2; }
+
+step "formatting"
+cargo fmt --all --check
+
+step "lints, user space"
+# kmesh-runtime builds only for the BPF target.
+cargo clippy --locked --workspace --exclude kmesh-runtime --all-targets -- -D warnings
+
+step "lints, kernel programs"
+ci/bpf-cargo.sh clippy --locked -p kmesh-runtime --release -- -D warnings
+
+step "binaries"
+cargo build --locked --release --workspace --exclude kmesh-runtime --bins
+export KMESH_BIN_DIR="$PWD/target/release"
+
+step "tests"
+cargo test --locked --workspace --exclude kmesh-runtime
+
+step "the lab leaves nothing behind"
+target/release/netns-lab doctor

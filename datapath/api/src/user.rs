@@ -1,0 +1,15 @@
+//! Which types may cross the map interface as plain bytes.
+
+use crate::Address;
+use crate::exchange::{Answered, Waiting};
+use crate::pod::{Anchored, AnchoredKey, Pod};
+use crate::pool::{Connection, Pool, PoolKey};
+
+macro_rules! plain {
+    ($($type:ty),* $(,)?) => {$(
+        // SAFETY: `repr(C)`, made of unsigned integers without implicit padding or invalid bit patterns.
+        unsafe impl aya::Pod for $type {}
+    )*};
+}
+
+plain!(Address, Answered, Waiting, Anchored, AnchoredKey, Pod, Connection, Pool, PoolKey);

@@ -1,0 +1,130 @@
+//! Offsets of kernel struct members, from the running kernel's BTF (`/sys/kernel/btf/vmlinux`).
+//!
+//! The programs read three fields of `struct tcp_sock` that no helper exposes. Rust has no CO-RE relocations, so the loader
+//! looks the offsets up and sets them as constants of the object. Format: `Documentation/bpf/btf.rst`.
+
+use super::LoadError;
+
+const KIND_INT: u32 = 1;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_ENUM64: u32 = 19;
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    types: &'a [u8],
+    strings: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Option<Self> {
+        let word = |at| u32_at(bytes, at);
+        if u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?) != 0xeb9f {
+            return None;
+        }
+        let header = word(4)? as usize;
+        let section = |at: usize| -> Option<&'a [u8]> {
+            let start = header + word(at)? as usize;
+            bytes.get(start..start + word(at + 4)? as usize)
+        };
+        Some(Self { bytes, types: section(8)?, strings: section(16)? })
+    }
+
+    fn is_named(&self, name_at: u32, name: &str) -> bool {
+        self.strings
+            .get(name_at as usize..)
+            .and_then(|text| text.strip_prefix(name.as_bytes()))
+            .is_some_and(|rest| rest.first() == Some(&0))
+    }
+
+    /// Byte offset of `member` in `struct name`; bit fields have none.
+    fn member_offset(&self, name: &str, member: &str) -> Option<u32> {
+        let mut at = 0;
+        while at < self.types.len() {
+            let (name_at, info) = (u32_at(self.types, at)?, u32_at(self.types, at + 4)?);
+            let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
+            let body = at + 12;
+            if kind == KIND_STRUCT && self.is_named(name_at, name) {
+                return (0..count).find_map(|i| {
+                    let entry = body + 12 * i;
+                    let bits = u32_at(self.types, entry + 8)? & 0x00ff_ffff;
+                    (self.is_named(u32_at(self.types, entry)?, member) && bits % 8 == 0)
+                        .then_some(bits / 8)
+                });
+            }
+            at = body
+                + match kind {
+                    KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+                    KIND_ARRAY => 12,
+                    KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * count,
+                    KIND_ENUM | KIND_FUNC_PROTO => 8 * count,
+                    _ => 0,
+                };
+        }
+        None
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// Offsets in `struct tcp_sock`, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpSock {
+    /// `rcv_nxt`: next byte expected from the peer.
+    pub rcv_nxt: u32,
+    /// `copied_seq`: next byte the application will read.
+    pub copied_seq: u32,
+    /// `bytes_received`: bytes that arrived in all.
+    pub bytes_received: u32,
+}
+
+impl TcpSock {
+    /// Looks the offsets up in BTF.
+    ///
+    /// # Errors
+    /// If `btf` is not BTF or a field is missing.
+    pub fn find(btf: &[u8]) -> Result<Self, LoadError> {
+        let reader = Reader::new(btf).ok_or(LoadError::NotBtf { bytes: btf.len() })?;
+        debug_assert!(reader.types.len() < reader.bytes.len());
+        let offset = |member| {
+            reader
+                .member_offset("tcp_sock", member)
+                .ok_or(LoadError::NoMember { structure: "tcp_sock", member })
+        };
+        Ok(Self {
+            rcv_nxt: offset("rcv_nxt")?,
+            copied_seq: offset("copied_seq")?,
+            bytes_received: offset("bytes_received")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_has_the_fields() {
+        let Ok(btf) = std::fs::read("/sys/kernel/btf/vmlinux") else {
+            eprintln!("SKIP: this kernel has no BTF");
+            return;
+        };
+        let offsets = TcpSock::find(&btf).unwrap();
+        assert_ne!(offsets.rcv_nxt, offsets.copied_seq);
+        assert!(offsets.rcv_nxt < 8192 && offsets.bytes_received < 8192, "{offsets:?}");
+    }
+
+    #[test]
+    fn truncated_btf_is_refused() {
+        assert!(TcpSock::find(b"").is_err());
+        assert!(TcpSock::find(&[0x9f, 0xeb, 1, 0, 24, 0, 0, 0]).is_err());
+    }
+}

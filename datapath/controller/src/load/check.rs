@@ -1,0 +1,77 @@
+//! `kmeshd check`: what this kernel allows, and why not.
+
+use std::fs;
+
+use super::btf::TcpSock;
+use super::{LoadError, PROGRAMS, load_program, object};
+
+/// One requirement and whether this machine meets it.
+#[derive(Debug, serde::Serialize)]
+pub struct Requirement {
+    /// What is needed.
+    pub name: String,
+    /// What it is needed for.
+    pub purpose: &'static str,
+    /// Why it is not met; `None` if it is.
+    pub failure: Option<String>,
+}
+
+/// Tries every hook and map on this kernel; loads programs but attaches nothing.
+pub fn check() -> Vec<Requirement> {
+    let mut found = vec![cgroup2(), btf()];
+    let mut ebpf = match object() {
+        Ok(ebpf) => ebpf,
+        Err(error) => {
+            found.push(requirement("maps", "all of it", Err(chain(&error))));
+            return found;
+        }
+    };
+    found.push(requirement("maps", "tables, socket maps, socket storage", Ok(())));
+    for name in PROGRAMS {
+        let outcome = load_program(&mut ebpf, name).map_err(|error| chain(&error));
+        found.push(requirement(name, purpose(name), outcome));
+    }
+    found
+}
+
+fn purpose(program: &str) -> &'static str {
+    match program {
+        "connect4_route" | "connect6_route" => "cgroup connect: endpoints and anchors",
+        "getpeername4_restore" | "getpeername6_restore" => "cgroup getpeername: true service address",
+        "sockops_track" => "sockops: sockets enter the maps",
+        "msg_client_request" => "sk_msg: per-request routing",
+        "msg_server_response" => "sk_msg: same-node responses",
+        "skb_upstream_response" => "sk_skb: responses from other nodes",
+        _ => "test-run: upstream pools",
+    }
+}
+
+fn requirement(name: &str, purpose: &'static str, met: Result<(), String>) -> Requirement {
+    Requirement { name: name.to_owned(), purpose, failure: met.err() }
+}
+
+fn cgroup2() -> Requirement {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let mounted = mounts.lines().any(|line| line.split(' ').nth(2) == Some("cgroup2"));
+    let met = if mounted { Ok(()) } else { Err("no cgroup2 file system is mounted".to_owned()) };
+    requirement("cgroup2", "enrolment of pods", met)
+}
+
+fn btf() -> Requirement {
+    let met = fs::read("/sys/kernel/btf/vmlinux")
+        .map_err(LoadError::NoBtf)
+        .and_then(|btf| TcpSock::find(&btf))
+        .map(drop)
+        .map_err(|error| chain(&error));
+    requirement("kernel BTF", "offsets in struct tcp_sock: ordering of the two paths", met)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}

@@ -1,0 +1,252 @@
+//! Loading: the object's programs and maps, as typed handles.
+
+pub mod btf;
+pub mod check;
+mod error;
+pub mod shared;
+
+use std::fs;
+use std::os::fd::AsFd;
+
+use aya::maps::{HashMap, MapData, PerCpuArray, SockHash};
+use aya::programs::{
+    CgroupAttachMode, CgroupSockAddr, Program, SchedClassifier, SkMsg, SkSkb, SockOps, TestRun as _,
+    TestRunOptions,
+};
+use aya::{Ebpf, EbpfLoader};
+use kmesh_api::exchange::{Answered, Waiting};
+use kmesh_api::limits::UPSTREAMS_MAX;
+use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
+use kmesh_api::pool::{Connection, Pool, PoolKey, Upstream};
+use kmesh_api::{Image, Reason};
+
+use self::btf::TcpSock;
+pub use self::error::LoadError;
+use self::shared::Shared;
+
+/// The cgroup programs with the names of their hooks.
+const SOCK_ADDR: [&str; 4] =
+    ["connect4_route", "connect6_route", "getpeername4_restore", "getpeername6_restore"];
+
+/// The loaded datapath. Everything it holds goes when it is dropped: nothing is pinned.
+pub struct Datapath {
+    ebpf: Ebpf,
+    /// Which image is active.
+    pub active: Shared<u32>,
+    /// The two images.
+    pub images: Shared<Image>,
+    /// The upstream records.
+    pub upstreams: Shared<Upstream>,
+    /// Enrolled pods by network namespace cookie.
+    pub pods: HashMap<MapData, u64, Pod>,
+    /// Anchored connections.
+    pub anchored: HashMap<MapData, AnchoredKey, Anchored>,
+    /// Announced upstream connections.
+    pub expected: HashMap<MapData, Connection, u32>,
+    /// Slots of remote upstream sockets.
+    pub slots: HashMap<MapData, u64, u32>,
+    /// Free lists.
+    pub pools: HashMap<MapData, PoolKey, Pool>,
+    /// Exchanges that pipelined requests wait for.
+    pub waiting: HashMap<MapData, u64, Waiting>,
+    /// How far user space has answered.
+    pub answered: HashMap<MapData, u64, Answered>,
+    /// Remote upstream sockets.
+    pub upstream_sockets: SockHash<MapData, u32>,
+    /// Counters.
+    pub reasons: PerCpuArray<MapData, u64>,
+}
+
+impl Datapath {
+    /// Loads all programs and attaches those that belong to socket maps.
+    ///
+    /// # Errors
+    /// [`LoadError`], naming the program or map.
+    pub fn load() -> Result<Self, LoadError> {
+        let mut ebpf = object()?;
+        load_programs(&mut ebpf)?;
+        attach_to_map(&mut ebpf, "msg_client_request", "CLIENTS")?;
+        attach_to_map(&mut ebpf, "msg_server_response", "SERVERS")?;
+        attach_to_map(&mut ebpf, "skb_upstream_response", "UPSTREAM_SOCKETS")?;
+        Ok(Self {
+            active: shared(&mut ebpf, "ACTIVE", 1)?,
+            images: shared(&mut ebpf, "IMAGES", 2)?,
+            upstreams: shared(&mut ebpf, "UPSTREAMS", UPSTREAMS_MAX)?,
+            pods: take(&mut ebpf, "PODS")?,
+            anchored: take(&mut ebpf, "ANCHORED")?,
+            expected: take(&mut ebpf, "EXPECTED")?,
+            slots: take(&mut ebpf, "SLOTS")?,
+            pools: take(&mut ebpf, "POOLS")?,
+            waiting: take(&mut ebpf, "WAITING")?,
+            answered: take(&mut ebpf, "ANSWERED")?,
+            upstream_sockets: take(&mut ebpf, "UPSTREAM_SOCKETS")?,
+            reasons: take(&mut ebpf, "REASON_COUNTS")?,
+            ebpf,
+        })
+    }
+
+    /// Attaches the cgroup programs to a pod's cgroup, and detaches them when the result is dropped.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the kernel refuses.
+    pub fn attach(&mut self, cgroup: impl AsFd + Copy) -> Result<Attached, LoadError> {
+        // Several links may sit on one cgroup; `Single` is the only mode that links have (no flags).
+        let mode = CgroupAttachMode::Single;
+        let mut attached = Attached { sock_addr: Vec::new(), sock_ops: Vec::new() };
+        for name in SOCK_ADDR {
+            let program: &mut CgroupSockAddr = program(&mut self.ebpf, name)?;
+            let refused = |source| LoadError::Program { program: name, source };
+            let id = program.attach(cgroup, mode).map_err(refused)?;
+            attached.sock_addr.push(program.take_link(id).map_err(refused)?);
+        }
+        let name = "sockops_track";
+        let program: &mut SockOps = program(&mut self.ebpf, name)?;
+        let refused = |source| LoadError::Program { program: name, source };
+        let id = program.attach(cgroup, mode).map_err(refused)?;
+        attached.sock_ops.push(program.take_link(id).map_err(refused)?);
+        Ok(attached)
+    }
+
+    /// Asks the kernel to put a slot into its pool; `false` if it is refused.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the program could not run.
+    pub fn donate(&mut self, slot: u32) -> Result<bool, LoadError> {
+        const ETHERNET: usize = 14;
+        let name = "pool_donate";
+        let program: &mut SchedClassifier = program(&mut self.ebpf, name)?;
+        let mut packet = [0; ETHERNET + 4];
+        packet[ETHERNET..].copy_from_slice(&slot.to_ne_bytes());
+        let options = TestRunOptions { data_in: Some(&packet), ..TestRunOptions::new() };
+        let result = program
+            .test_run(options)
+            .map_err(|source| LoadError::Program { program: name, source })?;
+        Ok(result.return_value == 0)
+    }
+
+    /// Counts by reason, summed over CPUs, in [`Reason::ALL`] order.
+    ///
+    /// # Errors
+    /// [`LoadError::Map`] if the map cannot be read.
+    pub fn reason_counts(&self) -> Result<Vec<(Reason, u64)>, LoadError> {
+        Reason::ALL
+            .iter()
+            .map(|&reason| {
+                let values = self
+                    .reasons
+                    .get(&(reason as u32), 0)
+                    .map_err(|source| LoadError::Map { map: "REASON_COUNTS", source })?;
+                Ok((reason, values.iter().sum()))
+            })
+            .collect()
+    }
+}
+
+/// Links of one pod's cgroup programs.
+pub struct Attached {
+    sock_addr: Vec<aya::programs::cgroup_sock_addr::CgroupSockAddrLink>,
+    sock_ops: Vec<aya::programs::sock_ops::SockOpsLink>,
+}
+
+fn object() -> Result<Ebpf, LoadError> {
+    if kmesh_object::OBJECT.is_empty() {
+        return Err(LoadError::NoObject);
+    }
+    let btf = fs::read("/sys/kernel/btf/vmlinux").map_err(LoadError::NoBtf)?;
+    let offsets = TcpSock::find(&btf)?;
+    EbpfLoader::new()
+        .override_global("TCP_RCV_NXT", &offsets.rcv_nxt, true)
+        .override_global("TCP_COPIED_SEQ", &offsets.copied_seq, true)
+        .override_global("TCP_BYTES_RECEIVED", &offsets.bytes_received, true)
+        .load(kmesh_object::OBJECT)
+        .map_err(LoadError::Object)
+}
+
+/// Every program, by name: what is loaded and what `kmeshd check` reports on.
+const PROGRAMS: [&str; 9] = [
+    "connect4_route",
+    "connect6_route",
+    "getpeername4_restore",
+    "getpeername6_restore",
+    "sockops_track",
+    "msg_client_request",
+    "msg_server_response",
+    "skb_upstream_response",
+    "pool_donate",
+];
+
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    PROGRAMS.iter().try_for_each(|name| load_program(ebpf, name))
+}
+
+fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
+    let missing = LoadError::Missing { what: "program", name };
+    let loaded = match ebpf.program_mut(name).ok_or(missing)? {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        Program::SkMsg(program) => program.load(),
+        Program::SkSkb(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        _ => return Err(LoadError::Missing { what: "program of the expected type", name }),
+    };
+    loaded.map_err(|source| LoadError::Program { program: name, source })
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
+where
+    &'a mut P: TryFrom<&'a mut Program>,
+{
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(LoadError::Missing { what: "program", name })
+}
+
+fn attach_to_map(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    map: &'static str,
+) -> Result<(), LoadError> {
+    let missing = LoadError::Missing { what: "map", name: map };
+    let sockets: SockHash<&MapData, u64>;
+    let slots: SockHash<&MapData, u32>;
+    let found = ebpf.map(map).ok_or(missing)?;
+    let wrong = |source| LoadError::Map { map, source };
+    let fd = if map == "CLIENTS" {
+        sockets = found.try_into().map_err(wrong)?;
+        sockets.fd()
+    } else {
+        slots = found.try_into().map_err(wrong)?;
+        slots.fd()
+    };
+    let fd = fd.try_clone().map_err(|source| LoadError::Mmap { map, source })?;
+    let refused = |source| LoadError::Program { program: name, source };
+    match ebpf.program_mut(name) {
+        Some(Program::SkMsg(program)) => {
+            let program: &mut SkMsg = program;
+            program.attach(&fd).map_err(refused)?;
+        }
+        Some(Program::SkSkb(program)) => {
+            let program: &mut SkSkb = program;
+            program.attach(&fd).map_err(refused)?;
+        }
+        _ => return Err(LoadError::Missing { what: "program", name }),
+    }
+    Ok(())
+}
+
+fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError>
+where
+    M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
+{
+    ebpf.take_map(name)
+        .ok_or(LoadError::Missing { what: "map", name })?
+        .try_into()
+        .map_err(|source| LoadError::Map { map: name, source })
+}
+
+fn shared<T>(ebpf: &mut Ebpf, name: &'static str, count: usize) -> Result<Shared<T>, LoadError> {
+    let Some(aya::maps::Map::Array(map)) = ebpf.map(name) else {
+        return Err(LoadError::Missing { what: "array map", name });
+    };
+    Shared::map(map.fd().as_fd(), count).map_err(|source| LoadError::Mmap { map: name, source })
+}

@@ -1,0 +1,88 @@
+//! `kmeshd`: the node daemon.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use kmesh_controller::daemon::{self, Options};
+use kmesh_controller::load::check::check;
+use tracing_subscriber::EnvFilter;
+
+/// Routes the HTTP requests of this node's pods in the kernel.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs in the foreground until SIGTERM; says `kmeshd ready` when all pods are enrolled.
+    Run {
+        /// Envoy v3 resources (YAML): listeners, route configurations, clusters. Followed when it changes.
+        #[arg(long)]
+        config: PathBuf,
+        /// JSON list of pods: name, netns (path), cgroup (path). Followed when it changes.
+        #[arg(long)]
+        pods: PathBuf,
+        /// Name under which kmeshctl finds this daemon.
+        #[arg(long, default_value = "default")]
+        name: String,
+        /// Treat HTTP listeners as TCP: the endpoint is chosen once per connection.
+        #[arg(long)]
+        l4: bool,
+    },
+    /// Says what this kernel allows, and why not. Exit code 1 if something is missing.
+    Check {
+        /// Also compile these resources, as `run` would.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(
+            EnvFilter::try_from_env("KMESH_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
+        )
+        .init();
+    let outcome = match Arguments::parse().command {
+        Command::Run { config, pods, name, l4 } => run(Options { config, pods, name, l4 }),
+        Command::Check { config } => report(config),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("kmeshd: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn run(options: Options) -> Result<ExitCode> {
+    // One thread: the kernel carries the traffic, and this daemon should not compete for the pods' CPUs.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(daemon::run(options, || {
+        // Nobody may be listening; the daemon runs all the same.
+        let _ = writeln!(io::stdout(), "kmeshd ready").and_then(|()| io::stdout().flush());
+    }))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(config: Option<PathBuf>) -> Result<ExitCode> {
+    let mut met = true;
+    let mut out = io::stdout().lock();
+    for requirement in check() {
+        let verdict = requirement.failure.as_deref().unwrap_or("ok");
+        met &= requirement.failure.is_none();
+        writeln!(out, "{:24} {:55} {verdict}", requirement.name, requirement.purpose)?;
+    }
+    if let Some(path) = config {
+        let config = kmesh_config::read(&path)?;
+        let mut identities = kmesh_config::Identities::default();
+        kmesh_config::compile(&config, &mut identities, kmesh_config::Classes::default())?;
+        writeln!(out, "{:24} {:55} ok", "configuration", path.display())?;
+    }
+    Ok(if met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}

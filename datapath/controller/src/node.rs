@@ -1,0 +1,76 @@
+//! What the parts of the controller share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use kmesh_api::limits::CLUSTERS_MAX;
+use kmesh_orchestration::Dice;
+
+use crate::fallback::Anchor;
+use crate::generation::Generation;
+use crate::load::Datapath;
+use crate::upstream::Upstreams;
+
+/// The state of one node's mesh.
+pub struct Node {
+    /// The kernel side.
+    datapath: Mutex<Datapath>,
+    /// The configuration that user space decides with.
+    generation: RwLock<Option<Arc<Generation>>>,
+    /// Client connections in user space, by the client's cookie.
+    anchors: Mutex<HashMap<u64, Arc<Anchor>>>,
+    /// Upstream connections.
+    pub upstreams: Upstreams,
+    /// Round-robin counters of the user-space path, by cluster id.
+    turns: Vec<AtomicU32>,
+}
+
+impl Node {
+    /// A node around a loaded datapath.
+    pub fn new(datapath: Datapath) -> Self {
+        Self {
+            datapath: Mutex::new(datapath),
+            generation: RwLock::new(None),
+            anchors: Mutex::default(),
+            upstreams: Upstreams::new(),
+            turns: (0..CLUSTERS_MAX).map(|_| AtomicU32::new(0)).collect(),
+        }
+    }
+
+    /// The kernel side, for as long as the guard lives. Never held across an `await`.
+    pub fn datapath(&self) -> MutexGuard<'_, Datapath> {
+        self.datapath.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The current configuration; `None` before the first.
+    pub fn generation(&self) -> Option<Arc<Generation>> {
+        self.generation.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the current configuration.
+    pub fn set_generation(&self, generation: Arc<Generation>) {
+        *self.generation.write().unwrap_or_else(PoisonError::into_inner) = Some(generation);
+    }
+
+    /// The client connections in user space.
+    pub fn anchors(&self) -> MutexGuard<'_, HashMap<u64, Arc<Anchor>>> {
+        self.anchors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Chance and turns for decisions in user space.
+pub struct NodeDice<'a>(pub &'a Node);
+
+impl Dice for NodeDice<'_> {
+    fn random(&mut self) -> u32 {
+        rand::random()
+    }
+
+    fn turn(&mut self, counter: u32) -> u32 {
+        self.0
+            .turns
+            .get(counter as usize)
+            .map_or_else(rand::random, |turn| turn.fetch_add(1, Ordering::Relaxed))
+    }
+}

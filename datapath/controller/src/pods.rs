@@ -1,0 +1,231 @@
+//! Enrolment: which pods are under the mesh.
+//!
+//! A pod is named to the daemon by its network namespace and cgroup, by whoever runs the node, never by anything the pod
+//! does. A pod is enrolled while its [`Pod`] lives: cgroup programs attached, namespace known to the kernel, anchors open.
+
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use kmesh_api::Address;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::load::{Attached, Datapath, LoadError};
+use crate::netns::Netns;
+
+/// A pod as it is named to the daemon; one entry of the pods file.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PodSpec {
+    /// Name for people.
+    pub name: String,
+    /// Path of the network namespace.
+    pub netns: PathBuf,
+    /// Path of the cgroup2 directory.
+    pub cgroup: PathBuf,
+}
+
+/// Why a pod was not enrolled.
+#[derive(Debug, thiserror::Error)]
+pub enum PodError {
+    /// The pods file.
+    #[error("{path}: not a list of pods with name, netns and cgroup")]
+    File {
+        /// Its path.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The namespace.
+    #[error("pod {pod}: cannot enter network namespace {path}")]
+    Netns {
+        /// The pod.
+        pod: String,
+        /// The path.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another daemon has it.
+    #[error("pod {pod}: cgroup {path} is already enrolled by another kmeshd")]
+    Taken {
+        /// The pod.
+        pod: String,
+        /// The cgroup.
+        path: String,
+    },
+    /// The pod has no address.
+    #[error("pod {pod}: its network namespace has no address besides loopback; set it up first")]
+    NoAddress {
+        /// The pod.
+        pod: String,
+    },
+    /// An anchor could not listen.
+    #[error("pod {pod}: cannot listen on {address} in its network namespace")]
+    Anchor {
+        /// The pod.
+        pod: String,
+        /// The address.
+        address: IpAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel side.
+    #[error("pod {pod}")]
+    Kernel {
+        /// The pod.
+        pod: String,
+        /// Why.
+        #[source]
+        source: LoadError,
+    },
+}
+
+/// Reads a pods file: a JSON list of [`PodSpec`].
+///
+/// # Errors
+/// [`PodError::File`].
+pub fn read(path: &Path) -> Result<Vec<PodSpec>, PodError> {
+    let wrong = |source| PodError::File { path: path.display().to_string(), source };
+    let text = std::fs::read(path).map_err(wrong)?;
+    serde_json::from_slice(&text).map_err(|error| wrong(error.into()))
+}
+
+/// An enrolled pod.
+pub struct Pod {
+    /// How it was named.
+    pub spec: PodSpec,
+    /// Its index in the kernel's tables.
+    pub index: u32,
+    /// Its IPv4 and IPv6 addresses, as far as it has them.
+    pub addresses: Vec<IpAddr>,
+    /// Makes sockets in its namespace.
+    pub netns: Netns,
+    cookie: u64,
+    #[expect(dead_code, reason = "held: dropping it detaches the pod's programs")]
+    attached: Attached,
+    #[expect(dead_code, reason = "held: the lock that keeps a second daemon away")]
+    lock: Flock<File>,
+}
+
+impl Pod {
+    /// Enrols a pod; returns its anchors' listening sockets with it.
+    ///
+    /// # Errors
+    /// [`PodError`]; nothing stays behind then.
+    pub fn enrol(
+        datapath: &mut Datapath,
+        spec: PodSpec,
+        index: u32,
+    ) -> Result<(Self, Vec<std::net::TcpListener>), PodError> {
+        let pod = || spec.name.clone();
+        let kernel = |source| PodError::Kernel { pod: spec.name.clone(), source };
+        let lock = lock(&spec)?;
+        let netns = Netns::enter(&spec.netns).map_err(|source| PodError::Netns {
+            pod: pod(),
+            path: spec.netns.display().to_string(),
+            source,
+        })?;
+        let unreachable = |source| PodError::Netns {
+            pod: spec.name.clone(),
+            path: spec.netns.display().to_string(),
+            source,
+        };
+        let (cookie, addresses) = netns
+            .run(|| Ok((cookie()?, addresses()?)))
+            .and_then(|result: io::Result<_>| result)
+            .map_err(unreachable)?;
+        if addresses.is_empty() {
+            return Err(PodError::NoAddress { pod: pod() });
+        }
+        let mut listeners = Vec::new();
+        let mut record = kmesh_api::pod::Pod { index, ..Default::default() };
+        for &address in &addresses {
+            let failed = |source| PodError::Anchor { pod: spec.name.clone(), address, source };
+            let listener = netns
+                .run(move || std::net::TcpListener::bind(SocketAddr::new(address, 0)))
+                .and_then(|result| result)
+                .map_err(failed)?;
+            let anchor = Address::from(listener.local_addr().map_err(failed)?);
+            if address.is_ipv4() { record.anchor4 = anchor } else { record.anchor6 = anchor }
+            listeners.push(listener);
+        }
+        datapath
+            .pods
+            .insert(cookie, record, 0)
+            .map_err(|source| kernel(LoadError::Map { map: "PODS", source }))?;
+        let attached = datapath.attach(&*lock).map_err(|source| {
+            // The entry would send connections to an anchor that is about to close.
+            let _ = datapath.pods.remove(&cookie);
+            kernel(source)
+        })?;
+        Ok((Self { spec, index, addresses, netns, cookie, attached, lock }, listeners))
+    }
+
+    /// The address that upstreams to `endpoint` leave from; `None` if the pod lacks the family.
+    pub fn source(&self, endpoint: SocketAddr) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| address.is_ipv4() == endpoint.is_ipv4())
+    }
+
+    /// Removes the pod's traces from the kernel's tables; its programs go with it.
+    pub fn release(&self, datapath: &mut Datapath) {
+        // A missing entry is what this asks for.
+        let _ = datapath.pods.remove(&self.cookie);
+    }
+}
+
+fn lock(spec: &PodSpec) -> Result<Flock<File>, PodError> {
+    let path = || spec.cgroup.display().to_string();
+    let file = File::open(&spec.cgroup).map_err(|source| PodError::Kernel {
+        pod: spec.name.clone(),
+        source: LoadError::Cgroup { pod: spec.name.clone(), path: path(), source },
+    })?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| PodError::Taken { pod: spec.name.clone(), path: path() })
+}
+
+/// The cookie of the calling thread's network namespace (`SO_NETNS_COOKIE`, Linux 5.14).
+fn cookie() -> io::Result<u64> {
+    use std::os::fd::AsRawFd as _;
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0")
+        .or_else(|_| std::net::UdpSocket::bind("0.0.0.0:0"))?;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the option fills in a u64, and the pointers are to live variables of that size.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if failed == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The first global address of each family in the calling thread's network namespace.
+fn addresses() -> io::Result<Vec<IpAddr>> {
+    let mut found: Vec<IpAddr> = Vec::new();
+    for interface in nix::ifaddrs::getifaddrs()? {
+        let Some(address) = interface.address else { continue };
+        let address = if let Some(v4) = address.as_sockaddr_in() {
+            IpAddr::V4(v4.ip())
+        } else if let Some(v6) = address.as_sockaddr_in6() {
+            IpAddr::V6(v6.ip())
+        } else {
+            continue;
+        };
+        let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let have = found.iter().any(|other| other.is_ipv4() == address.is_ipv4());
+        if !address.is_loopback() && !link_local && !have {
+            found.push(address);
+        }
+    }
+    Ok(found)
+}

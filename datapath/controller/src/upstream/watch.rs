@@ -1,0 +1,130 @@
+//! Connections that the kernel owns: donating them, watching them, closing them.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+
+use kmesh_api::limits::POOL_MAX;
+use kmesh_api::pool::{LEASED, Pool, RELAY, RETIRED, USER, bpf_spin_lock};
+use tokio::net::TcpStream;
+use tracing::{debug, warn};
+
+use super::{Donated, Opened, Record, record, vacate};
+use crate::fallback::{relay, reset};
+use crate::load::Datapath;
+use crate::node::Node;
+
+/// Gives an idle connection to the kernel. One that it cannot use is closed.
+pub fn donate(node: &Arc<Node>, opened: Opened) {
+    let Opened { stream, slot: Some(slot), key } = opened else {
+        return;
+    };
+    let Some(record) = record(node, slot.number) else { return };
+    let remote = record.server() == 0;
+    let prepared = prepare(&mut node.datapath(), &stream, slot.number, key, remote);
+    let cookie = match prepared {
+        Ok(cookie) => cookie,
+        Err(error) => {
+            warn!(slot = slot.number, %error, "an upstream stays in user space");
+            return;
+        }
+    };
+    let (number, connection) = slot.keep();
+    let watcher = tokio::spawn(watch(Arc::clone(node), number, record, stream));
+    let donated = Donated { watcher: watcher.abort_handle(), connection, cookie };
+    node.upstreams.state().donated.insert(number, donated);
+    hand_over(node, number, record);
+}
+
+/// Puts the slot into its pool.
+fn hand_over(node: &Node, slot: u32, record: Record) {
+    let donated = node.datapath().donate(slot);
+    match donated {
+        Ok(true) => {}
+        // The pool is full: the reaper closes the connection.
+        Ok(false) => record.set_state(RETIRED),
+        Err(error) => {
+            warn!(slot, %error, "the kernel takes no upstreams");
+            record.set_state(RETIRED);
+        }
+    }
+}
+
+/// Makes sure that the pool exists and that responses from another node come back through the kernel.
+fn prepare(
+    datapath: &mut Datapath,
+    stream: &TcpStream,
+    slot: u32,
+    key: kmesh_api::pool::PoolKey,
+    remote: bool,
+) -> anyhow::Result<Option<u64>> {
+    const NO_EXIST: u64 = 1;
+    if datapath.pools.get(&key, 0).is_err() {
+        let empty = Pool { lock: bpf_spin_lock::default(), count: 0, slots: [0; POOL_MAX] };
+        // Losing a race against another donation is fine: the pool exists then.
+        let _ = datapath.pools.insert(key, empty, NO_EXIST);
+    }
+    if !remote {
+        return Ok(None);
+    }
+    let cookie = socket_cookie(stream)?;
+    datapath.slots.insert(cookie, slot, 0)?;
+    datapath.upstream_sockets.insert(slot, stream.as_raw_fd(), 0)?;
+    Ok(Some(cookie))
+}
+
+fn socket_cookie(stream: &TcpStream) -> io::Result<u64> {
+    socket2::SockRef::from(stream).cookie()
+}
+
+/// Waits for what the kernel leaves to user space on a donated connection: a response to relay, or its end.
+async fn watch(node: Arc<Node>, slot: u32, record: Record, stream: TcpStream) {
+    loop {
+        if stream.readable().await.is_err() {
+            break;
+        }
+        if record.state() == RELAY {
+            match relay(&node, record, &stream).await {
+                Ok(true) => {
+                    record.set_state(USER);
+                    hand_over(&node, slot, record);
+                    continue;
+                }
+                Ok(false) => break,
+                Err(error) => {
+                    debug!(slot, %error, "a relayed response failed");
+                    break;
+                }
+            }
+        }
+        match stream.try_read(&mut [0; 1]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // End of stream, an error, or bytes that nobody asked for: not usable again.
+            _ => break,
+        }
+    }
+    // From here on nobody leases it: `dead` is checked after each `pop`. The reaper sees to a lease that won the race.
+    record.set_dead(1);
+}
+
+/// Closes what is retired and ends exchanges whose upstream died. Called every few milliseconds.
+pub fn reap(node: &Arc<Node>) {
+    let slots: Vec<u32> = node.upstreams.state().donated.keys().copied().collect();
+    for slot in slots {
+        let Some(record) = record(node, slot) else { continue };
+        let state = record.state();
+        if record.dead() != 0 && (state == LEASED || state == RELAY) {
+            reset(node, record);
+            record.set_state(RETIRED);
+        }
+        if record.state() != RETIRED {
+            continue;
+        }
+        let removed = node.upstreams.state().donated.remove(&slot);
+        if let Some(Donated { watcher, connection, cookie }) = removed {
+            // Aborting drops the socket and with it the connection.
+            watcher.abort();
+            vacate(node, slot, &connection, cookie);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `kmeshctl`: looks into a running `kmeshd`.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+use kmesh_probe::client;
+
+/// Looks into a running kmeshd.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    /// Name of the daemon (its --name).
+    #[arg(long, global = true, default_value = "default")]
+    name: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows configuration, pods, connections and requests by path and reason.
+    Status {
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// The whole document.
+    Json,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kmeshctl: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let options = Options::parse();
+    let Command::Status { format } = options.command;
+    let status = client::status(&options.name)?;
+    let text = match format {
+        Format::Text => status.to_string(),
+        Format::Json => serde_json::to_string_pretty(&status)? + "\n",
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}

@@ -1,0 +1,145 @@
+//! The status document that `kmeshd` hands out and `kmeshctl` and the harness read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use kmesh_api::Reason;
+use serde::{Deserialize, Serialize};
+
+/// State of one daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its name (`--name`).
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+    /// The configuration file.
+    pub config: String,
+    /// Number of the active configuration, from 1.
+    pub generation: u64,
+    /// Why the newest configuration or pods file was refused, if it was.
+    pub refused: Option<String>,
+    /// The enrolled pods.
+    pub pods: Vec<String>,
+    /// Requests by path.
+    pub requests: Requests,
+    /// Connections by outcome.
+    pub connections: BTreeMap<String, u64>,
+    /// Upstream connections that the kernel owns.
+    pub upstreams: u64,
+    /// Client connections that have an anchor.
+    pub anchors: u64,
+}
+
+/// Requests since the daemon started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requests {
+    /// Finished in the kernel.
+    pub kernel: u64,
+    /// Finished in user space.
+    pub user: u64,
+    /// The user-space ones by reason.
+    pub by_reason: BTreeMap<String, u64>,
+    /// The kernel ones: to servers on this node.
+    pub local: u64,
+    /// The kernel ones: through TCP.
+    pub remote: u64,
+    /// Exchanges that lost their server or their client on the way.
+    pub broken: BTreeMap<String, u64>,
+}
+
+impl Requests {
+    /// Sorts the kernel's counters into requests.
+    ///
+    /// A relayed response counts as finished in user space, although its request went through the kernel.
+    pub fn from_counts(counts: &[(Reason, u64)]) -> Self {
+        let mut requests = Self::default();
+        for &(reason, count) in counts {
+            let name = || reason.name().to_owned();
+            match reason {
+                Reason::Local => requests.local = count,
+                Reason::Remote => requests.remote = count,
+                Reason::UpstreamGone | Reason::ClientGone => {
+                    requests.broken.insert(name(), count);
+                }
+                Reason::Pinned
+                | Reason::Opaque
+                | Reason::OpaqueRefused
+                | Reason::Anchored
+                | Reason::AnchorRefused => {}
+                _ => {
+                    requests.user += count;
+                    requests.by_reason.insert(name(), count);
+                }
+            }
+        }
+        let relayed = requests.by_reason.get(Reason::Relayed.name()).copied().unwrap_or(0);
+        requests.kernel = (requests.local + requests.remote).saturating_sub(relayed);
+        requests
+    }
+
+    /// Share of requests finished in the kernel, 0 to 1; `None` before the first request.
+    pub fn kernel_share(&self) -> Option<f64> {
+        let all = self.kernel + self.user;
+        (all > 0).then(|| self.kernel as f64 / all as f64)
+    }
+}
+
+/// Connections by outcome, from the kernel's counters.
+pub fn connections(counts: &[(Reason, u64)]) -> BTreeMap<String, u64> {
+    use Reason::{AnchorRefused, Anchored, Opaque, OpaqueRefused};
+    let wanted = [Anchored, AnchorRefused, Opaque, OpaqueRefused];
+    let outcomes = counts.iter().filter(|(reason, _)| wanted.contains(reason));
+    outcomes.map(|&(reason, count)| (reason.name().to_owned(), count)).collect()
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "kmeshd {} (pid {})", self.name, self.pid)?;
+        writeln!(f, "  configuration  {} generation {}", self.config, self.generation)?;
+        if let Some(refused) = &self.refused {
+            writeln!(f, "  refused        {refused}")?;
+        }
+        writeln!(f, "  pods           {}", self.pods.join(" "))?;
+        writeln!(f, "  upstreams      {} in the kernel", self.upstreams)?;
+        writeln!(f, "  anchors        {}", self.anchors)?;
+        for (outcome, count) in &self.connections {
+            writeln!(f, "  connections    {outcome} {count}")?;
+        }
+        let requests = &self.requests;
+        let share = requests
+            .kernel_share()
+            .map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", share * 100.0));
+        writeln!(f, "  requests       {} in the kernel ({share})", requests.kernel)?;
+        writeln!(f, "                 {} local, {} remote", requests.local, requests.remote)?;
+        writeln!(f, "                 {} in user space", requests.user)?;
+        for (reason, count) in requests.by_reason.iter().filter(|(_, count)| **count > 0) {
+            writeln!(f, "                   {reason} {count}")?;
+        }
+        for (reason, count) in requests.broken.iter().filter(|(_, count)| **count > 0) {
+            writeln!(f, "                 {reason} {count}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_lands_in_one_place() {
+        let counts: Vec<(Reason, u64)> = Reason::ALL.iter().map(|&reason| (reason, 10)).collect();
+        let requests = Requests::from_counts(&counts);
+        assert_eq!(requests.local, 10);
+        assert_eq!(requests.kernel, 10, "two kernel paths minus the relayed responses");
+        assert_eq!(requests.by_reason.values().sum::<u64>(), requests.user);
+        assert_eq!(requests.by_reason.len() + requests.broken.len() + 2 + 5, Reason::ALL.len());
+        assert_eq!(connections(&counts).len(), 4);
+    }
+
+    #[test]
+    fn share_of_nothing_is_not_a_number() {
+        assert_eq!(Requests::default().kernel_share(), None);
+    }
+}
