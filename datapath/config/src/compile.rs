@@ -1,0 +1,400 @@
+//! A configuration to an image: one pass over the model, every table filled in its order, every limit checked.
+
+use std::collections::HashMap;
+
+use kmesh_api::cluster::{Cluster, Endpoint, LB_RANDOM, LB_ROUND_ROBIN, Weight};
+use kmesh_api::limits::{
+    CLUSTERS_MAX, ENDPOINTS_MAX, LISTENER_PROBES, LISTENER_SLOTS, LISTENERS_MAX, PREDICATES_MAX,
+    ROUTE_CONFIGS_MAX, ROUTE_PREDICATES_MAX, ROUTE_WEIGHTS_MAX, ROUTES_MAX, VIRTUAL_HOSTS_MAX,
+    WEIGHTS_MAX,
+};
+use kmesh_api::listener::{CLASS_ANCHORED, CLASS_OPAQUE, Listener};
+use kmesh_api::route::{ACTION_CLUSTER, ACTION_WEIGHTED, Route, RouteConfig, VirtualHost};
+use kmesh_api::{Address, Image};
+
+use crate::automaton::{Automata, Meaning};
+use crate::candidates::{Candidates, merge};
+use crate::check::check;
+use crate::class::{Class, Classes, classify};
+use crate::error::{ConfigError, Place};
+use crate::header::Headers;
+use crate::identities::Identities;
+use crate::model::{
+    Config, LbPolicy, PathMatch, RouteAction, RouteConfiguration, RouteRule, VirtualHostConfig,
+    WeightedCluster,
+};
+use crate::names::{ClusterName, EndpointName, Names, RouteName};
+use crate::trie::Trie;
+
+/// A configuration in the form that decisions are made on.
+pub struct Compiled {
+    /// The tables. `generation` is 0: whoever installs the image numbers it.
+    pub image: Box<Image>,
+    /// What the indices in the tables stand for.
+    pub names: Names,
+}
+
+/// Compiles a configuration. Listeners and clusters keep their indices.
+///
+/// # Errors
+/// [`ConfigError::Field`] for what contradicts itself, [`ConfigError::Limit`] for what does not fit. `identities` may
+/// have grown by then; that does no harm.
+pub fn compile(
+    config: &Config,
+    identities: &mut Identities,
+    classes: Classes,
+) -> Result<Compiled, ConfigError> {
+    check(config)?;
+    let mut compiler = Compiler {
+        image: vacant(),
+        names: Names::default(),
+        document: Place::document(&config.origin),
+        clusters: config
+            .clusters
+            .iter()
+            .zip(0..)
+            .map(|(c, i)| (c.name.as_str(), i))
+            .collect(),
+        automata: Automata::new(),
+        candidates: Candidates::default(),
+        headers: Headers::new(),
+        route_configs: 0,
+        virtual_hosts: 0,
+        routes: 0,
+        predicates: 0,
+        weights: 0,
+    };
+    compiler.clusters(config, identities)?;
+    compiler.listeners(config, classes)?;
+    compiler.finish()
+}
+
+/// An image of zeros. It is far too large for a stack, so it is made where it stays.
+fn vacant() -> Box<Image> {
+    // SAFETY: an image consists of integers, and all bytes zero is a value of each.
+    unsafe { Box::<Image>::new_zeroed().assume_init() }
+}
+
+struct Compiler<'c> {
+    image: Box<Image>,
+    names: Names,
+    document: Place,
+    clusters: HashMap<&'c str, u32>,
+    automata: Automata,
+    candidates: Candidates,
+    headers: Headers,
+    // Entries used so far.
+    route_configs: usize,
+    virtual_hosts: usize,
+    routes: usize,
+    predicates: usize,
+    weights: usize,
+}
+
+/// The routes that a path pattern belongs to.
+#[derive(Debug, Default)]
+struct Owners {
+    exact: Vec<u32>,
+    prefix: Vec<u32>,
+}
+
+impl Compiler<'_> {
+    fn clusters(
+        &mut self,
+        config: &Config,
+        identities: &mut Identities,
+    ) -> Result<(), ConfigError> {
+        let count = config.clusters.len();
+        self.document
+            .within(count, "clusters", "CLUSTERS_MAX", CLUSTERS_MAX)?;
+        let mut at = 0;
+        for (index, cluster) in config.clusters.iter().enumerate() {
+            let place = self.document.resource("cluster", &cluster.name);
+            let id = identities
+                .cluster_id(&cluster.name)
+                .ok_or_else(|| ConfigError::Limit {
+                    place: place.clone(),
+                    needed: "a number while those of earlier configurations are in use".to_owned(),
+                    limit: "CLUSTERS_MAX",
+                    most: CLUSTERS_MAX,
+                })?;
+            let lb = match cluster.lb {
+                LbPolicy::RoundRobin => LB_ROUND_ROBIN,
+                LbPolicy::Random => LB_RANDOM,
+            };
+            let count = cluster.endpoints.len();
+            let what = "endpoints, all clusters together";
+            place.within(at + count, what, "ENDPOINTS_MAX", ENDPOINTS_MAX)?;
+            self.image.clusters[index] = Cluster {
+                endpoints_at: at as u32,
+                endpoints_count: count as u32,
+                lb,
+                id,
+            };
+            self.names.clusters.push(ClusterName {
+                name: cluster.name.clone(),
+                id,
+            });
+            for &address in &cluster.endpoints {
+                let id = identities.endpoint_id(address);
+                self.image.endpoints[at] = Endpoint {
+                    address: Address::from(address),
+                    id,
+                };
+                self.names.endpoints.push(EndpointName {
+                    address,
+                    cluster: index as u32,
+                    id,
+                });
+                at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn listeners(&mut self, config: &Config, classes: Classes) -> Result<(), ConfigError> {
+        let count = config.listeners.len();
+        self.document
+            .within(count, "listeners", "LISTENERS_MAX", LISTENERS_MAX)?;
+        for (index, listener) in config.listeners.iter().enumerate() {
+            let place = self.document.resource("listener", &listener.name);
+            let address = Address::from(listener.address);
+            let (class, target, count) = match classify(config, listener, classes, &place)? {
+                Class::Opaque(choices) => {
+                    let (target, count, _) = self.weights(&choices, &place)?;
+                    (CLASS_OPAQUE, target, count)
+                }
+                Class::Anchored(routes) => {
+                    let place =
+                        place.field("filter_chains[0].filters[0].typed_config.route_config");
+                    (CLASS_ANCHORED, self.route_config(routes, index, &place)?, 0)
+                }
+            };
+            self.image.listeners[index] = Listener {
+                address,
+                class,
+                target,
+                count,
+            };
+            self.names.listeners.push(listener.name.clone());
+            self.listener_slot(&address, index, &place)?;
+        }
+        Ok(())
+    }
+
+    fn listener_slot(
+        &mut self,
+        address: &Address,
+        index: usize,
+        place: &Place,
+    ) -> Result<(), ConfigError> {
+        for probe in 0..LISTENER_PROBES {
+            let slot = address.hash().wrapping_add(probe) as usize & (LISTENER_SLOTS - 1);
+            if self.image.listener_slots[slot] == 0 {
+                self.image.listener_slots[slot] = index as u32 + 1;
+                return Ok(());
+            }
+        }
+        Err(ConfigError::Limit {
+            place: place.clone(),
+            needed: "one more probe in the listener table: too many addresses hash alike"
+                .to_owned(),
+            limit: "LISTENER_PROBES",
+            most: LISTENER_PROBES as usize,
+        })
+    }
+
+    /// Fills the virtual hosts of a listener; returns the route configuration's index.
+    fn route_config(
+        &mut self,
+        config: &RouteConfiguration,
+        listener: usize,
+        place: &Place,
+    ) -> Result<u32, ConfigError> {
+        let index = self.route_configs;
+        self.route_configs += 1;
+        let what = "route configurations";
+        place.within(
+            self.route_configs,
+            what,
+            "ROUTE_CONFIGS_MAX",
+            ROUTE_CONFIGS_MAX,
+        )?;
+        let mut forward: Trie<Meaning> = Trie::new();
+        let mut backward: Trie<Meaning> = Trie::new();
+        let mut any = 0;
+        for (i, host) in config.virtual_hosts.iter().enumerate() {
+            let place = place.field("virtual_hosts").item(i);
+            let number = self.virtual_host(host, listener, &place)? + 1;
+            for domain in &host.domains {
+                let domain = domain.to_ascii_lowercase();
+                if domain == "*" {
+                    any = number;
+                } else if let Some(suffix) = domain.strip_prefix('*') {
+                    backward.at(suffix.bytes().rev()).pass = number;
+                } else if let Some(prefix) = domain.strip_suffix('*') {
+                    forward.at(prefix.bytes()).pass = number;
+                } else {
+                    forward.at(domain.bytes()).end = number;
+                }
+            }
+        }
+        let hosts = self.host_automaton(&forward, place)?;
+        let suffixes = self.host_automaton(&backward, place)?;
+        self.image.route_configs[index] = RouteConfig {
+            hosts,
+            suffixes,
+            any,
+            reserved: 0,
+        };
+        Ok(index as u32)
+    }
+
+    fn host_automaton(&mut self, trie: &Trie<Meaning>, place: &Place) -> Result<u32, ConfigError> {
+        if trie.is_bare() {
+            return Ok(0);
+        }
+        self.automata.add(trie, place, (), |own, ()| Ok((*own, ())))
+    }
+
+    /// Fills a virtual host and its routes; returns its index.
+    fn virtual_host(
+        &mut self,
+        host: &VirtualHostConfig,
+        listener: usize,
+        place: &Place,
+    ) -> Result<u32, ConfigError> {
+        let index = self.virtual_hosts;
+        self.virtual_hosts += 1;
+        let what = "virtual hosts, all listeners together";
+        place.within(
+            self.virtual_hosts,
+            what,
+            "VIRTUAL_HOSTS_MAX",
+            VIRTUAL_HOSTS_MAX,
+        )?;
+        let mut paths: Trie<Owners> = Trie::new();
+        for (position, route) in host.routes.iter().enumerate() {
+            let number = self.route(route, &place.field("routes").item(position))?;
+            match &route.path {
+                PathMatch::Exact(path) => paths.at(path.bytes()).exact.push(number),
+                PathMatch::Prefix(prefix) => paths.at(prefix.bytes()).prefix.push(number),
+            }
+            self.names.routes.push(RouteName {
+                listener: listener as u32,
+                virtual_host: host.name.clone(),
+                name: route.name.clone(),
+                position: position as u32,
+            });
+        }
+        let (image, candidates) = (&self.image, &mut self.candidates);
+        let always = |route: u32| image.routes[route as usize].predicates_count == 0;
+        // Down the tree goes the list of the prefixes passed so far, with its number.
+        let above = (Vec::new(), 0);
+        let root = self
+            .automata
+            .add(&paths, place, above, |own, (above, number)| {
+                let (passed, pass) = if own.prefix.is_empty() {
+                    (above.clone(), *number)
+                } else {
+                    let passed = merge(above, &own.prefix, always);
+                    let number = candidates.list(&passed, place)?;
+                    (passed, number)
+                };
+                let end = if own.exact.is_empty() {
+                    pass
+                } else {
+                    candidates.list(&merge(&passed, &own.exact, always), place)?
+                };
+                Ok((Meaning { end, pass }, (passed, pass)))
+            })?;
+        self.image.virtual_hosts[index] = VirtualHost {
+            paths: root,
+            reserved: 0,
+        };
+        Ok(index as u32)
+    }
+
+    /// Fills a route; returns its index.
+    fn route(&mut self, route: &RouteRule, place: &Place) -> Result<u32, ConfigError> {
+        let index = self.routes;
+        self.routes += 1;
+        place.within(
+            self.routes,
+            "routes, all listeners together",
+            "ROUTES_MAX",
+            ROUTES_MAX,
+        )?;
+        let count = route.headers.len();
+        let most = ROUTE_PREDICATES_MAX as usize;
+        place.within(
+            count,
+            "header conditions on one route",
+            "ROUTE_PREDICATES_MAX",
+            most,
+        )?;
+        let predicates_at = self.predicates;
+        self.predicates += count;
+        let what = "header conditions, all routes together";
+        place.within(self.predicates, what, "PREDICATES_MAX", PREDICATES_MAX)?;
+        for (i, header) in route.headers.iter().enumerate() {
+            let place = place.field("match.headers").item(i);
+            self.image.predicates[predicates_at + i] = self.headers.predicate(header, &place)?;
+        }
+        let (action, target, count, total) = match &route.action {
+            RouteAction::Cluster(name) => (ACTION_CLUSTER, self.clusters[name.as_str()], 0, 0),
+            RouteAction::Weighted(choices) => {
+                let (target, count, total) = self.weights(choices, place)?;
+                (ACTION_WEIGHTED, target, count, total)
+            }
+        };
+        let predicates_at = predicates_at as u32;
+        let predicates_count = route.headers.len() as u32;
+        self.image.routes[index] = Route {
+            predicates_at,
+            predicates_count,
+            action,
+            target,
+            count,
+            total,
+        };
+        Ok(index as u32)
+    }
+
+    /// Fills weighted choices; returns the first's index, their number and the sum of the weights.
+    fn weights(
+        &mut self,
+        choices: &[WeightedCluster],
+        place: &Place,
+    ) -> Result<(u32, u32, u32), ConfigError> {
+        let most = ROUTE_WEIGHTS_MAX as usize;
+        place.within(
+            choices.len(),
+            "weighted clusters",
+            "ROUTE_WEIGHTS_MAX",
+            most,
+        )?;
+        let at = self.weights;
+        self.weights += choices.len();
+        let what = "weighted clusters, all routes together";
+        place.within(self.weights, what, "WEIGHTS_MAX", WEIGHTS_MAX)?;
+        let mut up_to = 0;
+        for (i, choice) in choices.iter().enumerate() {
+            up_to += choice.weight;
+            let cluster = self.clusters[choice.name.as_str()];
+            self.image.weights[at + i] = Weight { cluster, up_to };
+        }
+        Ok((at as u32, choices.len() as u32, up_to))
+    }
+
+    fn finish(mut self) -> Result<Compiled, ConfigError> {
+        self.headers
+            .store(&mut self.image, &mut self.automata, &self.document)?;
+        self.automata.pack(&mut self.image, &self.document)?;
+        self.candidates.store(&mut self.image);
+        Ok(Compiled {
+            image: self.image,
+            names: self.names,
+        })
+    }
+}

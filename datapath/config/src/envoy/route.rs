@@ -1,0 +1,168 @@
+//! `envoy.config.route.v3.RouteConfiguration`.
+
+use crate::envoy::weighted_clusters;
+use crate::error::ConfigError;
+use crate::model::{
+    HeaderMatch, PathMatch, RouteAction, RouteConfiguration, RouteRule, VirtualHostConfig,
+};
+use crate::reader::{Item, Object};
+
+/// Reads a route configuration.
+pub(crate) fn configuration(item: &Item<'_>) -> Result<RouteConfiguration, ConfigError> {
+    item.object(|fields| {
+        let name = fields.string("name")?.to_owned();
+        fields.fixed("validate_clusters", true)?;
+        fields.fixed("ignore_port_in_host_matching", false)?;
+        fields.fixed("ignore_path_parameters_in_path_matching", false)?;
+        fields.fixed("most_specific_header_mutations_wins", false)?;
+        no_header_mutations(fields)?;
+        let hosts = fields.items("virtual_hosts")?;
+        let virtual_hosts = hosts.iter().map(virtual_host).collect::<Result<_, _>>()?;
+        Ok(RouteConfiguration {
+            name,
+            virtual_hosts,
+        })
+    })
+}
+
+fn virtual_host(item: &Item<'_>) -> Result<VirtualHostConfig, ConfigError> {
+    item.object(|fields| {
+        let name = fields.need("name")?.text()?.to_owned();
+        let domains = fields.need("domains")?.list()?;
+        let domains = domains
+            .iter()
+            .map(|domain| domain.text().map(str::to_owned))
+            .collect::<Result<_, _>>()?;
+        fields.allow("require_tls", &["NONE"])?;
+        fields.fixed("include_request_attempt_count", false)?;
+        fields.fixed("include_attempt_count_in_response", false)?;
+        no_header_mutations(fields)?;
+        let routes = fields.items("routes")?;
+        let routes = routes.iter().map(route).collect::<Result<_, _>>()?;
+        Ok(VirtualHostConfig {
+            name,
+            domains,
+            routes,
+        })
+    })
+}
+
+fn route(item: &Item<'_>) -> Result<RouteRule, ConfigError> {
+    item.object(|fields| {
+        let name = fields.string("name")?.to_owned();
+        let (path, headers) = fields.need("match")?.object(route_match)?;
+        for action in [
+            "redirect",
+            "direct_response",
+            "filter_action",
+            "non_forwarding_action",
+        ] {
+            if let Some(action) = fields.take(action) {
+                return Err(action.refuse("not supported by this datapath, which knows route"));
+            }
+        }
+        let action = fields.need("route")?.object(route_action)?;
+        fields.ignore("metadata", "nothing reads it");
+        fields.ignore("stat_prefix", "statistics only");
+        no_header_mutations(fields)?;
+        Ok(RouteRule {
+            name,
+            path,
+            headers,
+            action,
+        })
+    })
+}
+
+fn route_match(fields: &mut Object<'_>) -> Result<(PathMatch, Vec<HeaderMatch>), ConfigError> {
+    fields.fixed("case_sensitive", true)?;
+    let mut headers = Vec::new();
+    for item in fields.items("headers")? {
+        headers.push(item.object(header)?);
+    }
+    for specifier in [
+        "safe_regex",
+        "path_separated_prefix",
+        "connect_matcher",
+        "path_match_policy",
+    ] {
+        if let Some(item) = fields.take(specifier) {
+            let problem = "not supported by this datapath, which knows prefix and path";
+            return Err(item.place.refuse(problem));
+        }
+    }
+    let path = match (fields.take("prefix"), fields.take("path")) {
+        (Some(prefix), None) => PathMatch::Prefix(prefix.string()?.to_owned()),
+        (None, Some(path)) => PathMatch::Exact(path.string()?.to_owned()),
+        (None, None) => return Err(fields.place.refuse("has neither prefix nor path")),
+        (Some(prefix), Some(_)) => return Err(prefix.refuse("stands beside path: use one")),
+    };
+    Ok((path, headers))
+}
+
+fn header(fields: &mut Object<'_>) -> Result<HeaderMatch, ConfigError> {
+    let name = fields.need("name")?.text()?.to_ascii_lowercase();
+    fields.fixed("invert_match", false)?;
+    fields.fixed("treat_missing_header_as_empty", false)?;
+    let exact = match (fields.take("string_match"), fields.take("exact_match")) {
+        (Some(pattern), None) => pattern.object(|pattern| {
+            pattern.fixed("ignore_case", false)?;
+            pattern
+                .take("exact")
+                .map(|exact| exact.string().map(str::to_owned))
+                .transpose()
+        })?,
+        // Deprecated; an empty one means presence to Envoy.
+        (None, Some(exact)) => Some(exact.text()?.to_owned()),
+        (None, None) => None,
+        (Some(_), Some(exact)) => {
+            return Err(exact.refuse("stands beside string_match: use one"));
+        }
+    };
+    match exact {
+        Some(exact) => Ok(HeaderMatch { name, exact }),
+        // Another kind of match is refused by its own name when the object ends.
+        None if fields.is_read() => Err(fields
+            .place
+            .refuse("has no string_match.exact, the one match this datapath knows")),
+        None => Ok(HeaderMatch {
+            name,
+            exact: String::new(),
+        }),
+    }
+}
+
+fn route_action(fields: &mut Object<'_>) -> Result<RouteAction, ConfigError> {
+    fields.no_timeout("timeout")?;
+    fields.no_timeout("idle_timeout")?;
+    fields.allow("priority", &["DEFAULT"])?;
+    fields.fixed("append_x_forwarded_host", false)?;
+    fields.ignore(
+        "cluster_not_found_response_code",
+        "unknown clusters are refused at load time",
+    );
+    fields.empty("request_mirror_policies")?;
+    fields.empty("hash_policy")?;
+    fields.empty("rate_limits")?;
+    fields.empty("upgrade_configs")?;
+    if let Some(header) = fields.take("cluster_header") {
+        return Err(header
+            .refuse("not supported by this datapath, which knows cluster and weighted_clusters"));
+    }
+    match (fields.take("cluster"), fields.take("weighted_clusters")) {
+        (Some(cluster), None) => Ok(RouteAction::Cluster(cluster.text()?.to_owned())),
+        (None, Some(weighted)) => weighted_clusters(&weighted).map(RouteAction::Weighted),
+        (None, None) => Err(fields
+            .place
+            .refuse("has neither cluster nor weighted_clusters")),
+        (Some(cluster), Some(_)) => Err(cluster.refuse("stands beside weighted_clusters: use one")),
+    }
+}
+
+/// Lists of header mutations, at every level, must be empty.
+fn no_header_mutations(fields: &mut Object<'_>) -> Result<(), ConfigError> {
+    fields.empty("request_headers_to_add")?;
+    fields.empty("request_headers_to_remove")?;
+    fields.empty("response_headers_to_add")?;
+    fields.empty("response_headers_to_remove")
+}

@@ -1,0 +1,134 @@
+//! Why a configuration is refused: always with the file, the resource and the field.
+
+use std::path::PathBuf;
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The text is not YAML.
+    #[error("{origin}: is not YAML")]
+    Syntax {
+        /// The file.
+        origin: String,
+        /// What the parser said.
+        source: serde_yaml_ng::Error,
+    },
+    /// A field's value is wrong, or the datapath cannot do what it asks for.
+    #[error("{place}: {problem}")]
+    Field {
+        /// File, resource and field.
+        place: Place,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The configuration is larger than the tables.
+    #[error("{place}: needs {needed}, the datapath's limit {limit} is {most}")]
+    Limit {
+        /// File, resource and perhaps field.
+        place: Place,
+        /// What is needed and how many of it, such as `17000 routes`.
+        needed: String,
+        /// The name in `kmesh_api::limits`.
+        limit: &'static str,
+        /// Its value.
+        most: usize,
+    },
+}
+
+/// A place in a configuration: `FILE: KIND "NAME": field.list[3].field`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub origin: String,
+    /// The resource, such as `listener "web"`; empty for the document itself.
+    pub resource: String,
+    /// Path of the field within the resource; empty for the resource as a whole.
+    pub field: String,
+}
+
+impl Place {
+    /// The document itself.
+    pub(crate) fn document(origin: &str) -> Self {
+        Self {
+            origin: origin.to_owned(),
+            resource: String::new(),
+            field: String::new(),
+        }
+    }
+
+    /// A resource as a whole.
+    pub(crate) fn resource(&self, kind: &str, name: &str) -> Self {
+        let resource = format!("{kind} {name:?}");
+        Self {
+            origin: self.origin.clone(),
+            resource,
+            field: String::new(),
+        }
+    }
+
+    /// A field of this place.
+    pub(crate) fn field(&self, name: &str) -> Self {
+        let dot = if self.field.is_empty() { "" } else { "." };
+        Self {
+            field: format!("{}{dot}{name}", self.field),
+            ..self.clone()
+        }
+    }
+
+    /// An element of this list.
+    pub(crate) fn item(&self, index: usize) -> Self {
+        Self {
+            field: format!("{}[{index}]", self.field),
+            ..self.clone()
+        }
+    }
+
+    /// An error about this place.
+    pub(crate) fn refuse(&self, problem: impl Into<String>) -> ConfigError {
+        ConfigError::Field {
+            place: self.clone(),
+            problem: problem.into(),
+        }
+    }
+
+    /// An error about a limit that this place exceeds, unless it does not.
+    pub(crate) fn within(
+        &self,
+        count: usize,
+        what: &str,
+        limit: &'static str,
+        most: usize,
+    ) -> Result<(), ConfigError> {
+        if count <= most {
+            return Ok(());
+        }
+        let needed = format!("{count} {what}");
+        Err(ConfigError::Limit {
+            place: self.clone(),
+            needed,
+            limit,
+            most,
+        })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.origin)?;
+        for part in [&self.resource, &self.field] {
+            if !part.is_empty() {
+                write!(f, ": {part}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! The configuration as the datapath understands it: typed, and nothing in it that the datapath cannot do.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where it comes from, for messages: a file name or a URI.
+    pub origin: String,
+    /// The listeners, in configuration order.
+    pub listeners: Vec<ListenerConfig>,
+    /// The clusters, in configuration order.
+    pub clusters: Vec<ClusterConfig>,
+}
+
+impl Config {
+    /// The position of the cluster with that name.
+    pub fn cluster(&self, name: &str) -> Option<usize> {
+        self.clusters
+            .iter()
+            .position(|cluster| cluster.name == name)
+    }
+}
+
+/// A service address and what happens to connections to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Unique name.
+    pub name: String,
+    /// The address that applications connect to.
+    pub address: SocketAddr,
+    /// What is spoken there.
+    pub kind: ListenerKind,
+}
+
+/// What a listener does with its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// HTTP connection manager: each request is routed on its own.
+    Http(RouteConfiguration),
+    /// TCP proxy: each connection goes to one of these clusters, by weight.
+    Tcp(Vec<WeightedCluster>),
+}
+
+/// The virtual hosts of an HTTP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteConfiguration {
+    /// Name, for messages; may be empty.
+    pub name: String,
+    /// The virtual hosts; which one serves a host depends on the domains only, not on the order.
+    pub virtual_hosts: Vec<VirtualHostConfig>,
+}
+
+/// Routes for a set of domains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualHostConfig {
+    /// Unique name within the route configuration.
+    pub name: String,
+    /// `name`, `*suffix`, `prefix*` or `*`; compared in lower case.
+    pub domains: Vec<String>,
+    /// The routes; the first that matches serves a request.
+    pub routes: Vec<RouteRule>,
+}
+
+/// One route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRule {
+    /// Name, for messages; may be empty.
+    pub name: String,
+    /// Which paths it serves.
+    pub path: PathMatch,
+    /// Conditions on headers, all of which must hold.
+    pub headers: Vec<HeaderMatch>,
+    /// Where its requests go.
+    pub action: RouteAction,
+}
+
+/// A condition on the path, query excluded; case matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    /// The path starts with it.
+    Prefix(String),
+    /// The path equals it.
+    Exact(String),
+}
+
+/// A condition on a header: its lines, joined with commas, equal `exact`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// Name in lower case.
+    pub name: String,
+    /// The value; case matters.
+    pub exact: String,
+}
+
+/// Where a route sends requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteAction {
+    /// To one cluster.
+    Cluster(String),
+    /// To one of several, drawn by weight for each request.
+    Weighted(Vec<WeightedCluster>),
+}
+
+impl RouteAction {
+    /// The clusters that requests can reach through it: those of weight 0 are not among them.
+    pub fn clusters(&self) -> impl Iterator<Item = &str> {
+        let (one, several) = match self {
+            Self::Cluster(name) => (Some(name.as_str()), [].as_slice()),
+            Self::Weighted(choices) => (None, choices.as_slice()),
+        };
+        let drawn = several.iter().filter(|choice| choice.weight > 0);
+        one.into_iter()
+            .chain(drawn.map(|choice| choice.name.as_str()))
+    }
+}
+
+/// A choice among clusters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightedCluster {
+    /// The cluster's name.
+    pub name: String,
+    /// Its share of the sum of the weights.
+    pub weight: u32,
+}
+
+/// A set of endpoints that answer alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Unique name.
+    pub name: String,
+    /// How requests are spread over the endpoints.
+    pub lb: LbPolicy,
+    /// The endpoints; with none, requests are answered 503.
+    pub endpoints: Vec<SocketAddr>,
+    /// Circuit breaker: connections to the cluster that may exist at once. Envoy's default is 1024.
+    pub max_connections: u32,
+    /// Circuit breaker: requests that may wait for a connection. Envoy's default is 1024.
+    pub max_pending_requests: u32,
+    /// How long opening a connection may take. Envoy's default is 5 s.
+    pub connect_timeout: Duration,
+}
+
+/// How requests are spread over endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LbPolicy {
+    /// In turn.
+    RoundRobin,
+    /// At random, all equally likely.
+    Random,
+}
