@@ -82,6 +82,10 @@ fn run(catalogue: &Catalogue, options: &Run) -> anyhow::Result<u8> {
     let mut summaries: Vec<Summary> = Vec::new();
     for group in groups(scenarios, &options.arms) {
         let progress = progress_bar();
+        if progress.is_hidden() {
+            let names: Vec<&str> = group.scenarios.iter().map(|s| s.name.as_str()).collect();
+            eprintln!("{}: {}", names.join(", "), group.arms.join(", "));
+        }
         progress.set_message(format!("bringing up {}", group.arms.join(", ")));
         let mut arena = Arena::up(&group, &programs, &interrupt)?;
         for scenario in group

@@ -87,7 +87,7 @@ pub struct ArmSummary {
     pub intended_us: Option<Percentiles>,
     /// Connects, all blocks merged; null without new connections.
     pub connect_us: Option<Percentiles>,
-    /// Median over blocks: CPU time of all pods of the arm, generator included, microseconds per request.
+    /// Median over blocks: CPU time of all pods, sidecars and daemons of the arm, generator included, microseconds per request.
     pub cpu_us_per_request: Option<f64>,
     /// Requests without a complete answer, or with another status than expected.
     pub errors: u64,

@@ -25,9 +25,10 @@ pub fn up(
 ) -> anyhow::Result<u8> {
     let kind = kmesh_dataplanes::arm(arm).ok_or_else(|| RunError::UnknownArm(arm.to_owned()))?;
     let plan = crate::run::arm_plan(scenario, programs);
-    let running = kind
-        .up(&plan)
-        .with_context(|| format!("arm {arm} did not come up"))?;
+    let running = kind.up(&plan).map_err(|source| RunError::Arm {
+        arm: arm.to_owned(),
+        source,
+    })?;
     let vip = scenario.vip.context("the scenario has no vip")?;
     let targets = running.targets(vip);
     let target = targets.first().context("the arm has no address to call")?;

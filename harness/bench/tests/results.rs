@@ -284,6 +284,17 @@ fn a_folder_holds_what_the_schema_says_and_can_be_read_back() {
             &record(&scenario("http-lb-long60-max"))
         )
     );
+    let reported = std::process::Command::new(env!("CARGO_BIN_EXE_kmesh-bench"))
+        .arg("report")
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(reported.status.code(), Some(0));
+    let table = String::from_utf8_lossy(&reported.stdout);
+    assert!(
+        table.contains("5x over Envoy") && table.contains("not measured here yet"),
+        "{table}"
+    );
     assert!(
         std::fs::read_to_string(dir.path().join("README.md"))
             .unwrap()

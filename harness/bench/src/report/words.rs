@@ -96,13 +96,14 @@ fn arms_table(summary: &Summary) -> Table {
             "p99",
             "CPU us/req",
             "in kernel",
+            "conns",
             "errors",
             "wrong",
             "rps : direct",
             "p50 : direct",
             "rps : envoy-both",
         ],
-        1..12,
+        1..13,
     );
     for arm in &summary.arms {
         let shown = if basis == "intended" {
@@ -120,6 +121,8 @@ fn arms_table(summary: &Summary) -> Table {
                 .map_or_else(|| "-".into(), |cpu| format!("{cpu:.1}")),
             arm.kernel_share
                 .map_or_else(|| "-".into(), |share| format!("{:.2} %", share * 100.0)),
+            arm.connections_per_client
+                .map_or_else(|| "-".into(), |connections| format!("{connections:.1}")),
             arm.errors.to_string(),
             if arm.decides {
                 arm.wrong_decisions.to_string()
