@@ -109,6 +109,12 @@ fn dnat_reaches_every_endpoint_by_the_virtual_address() {
             echo(arm, address(ECHO)),
             ("echo".to_owned(), b"\0hello".to_vec())
         );
+        let nobody = arm
+            .client()
+            .run(|| TcpStream::connect(address(NOBODY)))
+            .unwrap();
+        let refused = std::io::ErrorKind::ConnectionRefused;
+        assert_eq!(nobody.unwrap_err().kind(), refused, "no endpoints: a reset");
     });
 }
 
