@@ -11,8 +11,13 @@ use std::path::PathBuf;
 #[command(name = "kmesh-bench", version)]
 pub struct Cli {
     /// Folder of the scenario files.
-    #[arg(long, global = true, value_name = "DIR", env = "KMESH_SCENARIOS")]
-    pub scenarios: Option<PathBuf>,
+    #[arg(
+        long = "scenarios",
+        global = true,
+        value_name = "DIR",
+        env = "KMESH_SCENARIOS"
+    )]
+    pub directory: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -103,4 +108,22 @@ pub enum Format {
     Markdown,
     /// One JSON object per line.
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        let line = "kmesh-bench --scenarios /x run a b --arms direct,dnat --quick";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Command::Run(run) = cli.command else {
+            panic!("not run");
+        };
+        assert_eq!(cli.directory, Some("/x".into()));
+        assert_eq!((run.scenarios.len(), run.arms.len()), (2, 2));
+    }
 }

@@ -18,7 +18,7 @@ use std::path::Path;
 /// # Errors
 /// Everything that is not a verdict; [`exit::of_error`] gives its code.
 pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
-    let catalogue = Catalogue::new(cli.scenarios.unwrap_or_else(scenario_directory));
+    let catalogue = Catalogue::new(cli.directory.unwrap_or_else(scenario_directory));
     match cli.command {
         Command::List { format } => list(&catalogue, format),
         Command::Run(options) => run(&catalogue, &options),

@@ -22,12 +22,12 @@ pub fn resolution(aa: &Interval, floor: f64) -> f64 {
 }
 
 /// Drift of one arm through the run: median of the last third over median of the first, minus 1.
-/// Fewer than six blocks cannot show drift and give 0.
+/// Fewer than nine blocks (three per third) cannot tell drift from noise and give 0.
 ///
 /// # Errors
 /// Values that are not above zero.
 pub fn drift(values: &[f64]) -> Result<f64, Error> {
-    const SMALLEST: usize = 6;
+    const SMALLEST: usize = 9;
     if let Some(block) = values.iter().position(|v| v.is_nan() || *v <= 0.0) {
         return Err(Error::NotPositive {
             value: values[block],

@@ -1,7 +1,7 @@
 //! Scenarios that need the same labs share them: bringing arms up costs more than measuring them.
 
 use super::generator::Generator;
-use super::{Interrupt, RunError, traffic};
+use super::{Interrupt, RunError, connections, traffic};
 use crate::binaries::Programs;
 use crate::scenario::{Profile, Scenario};
 use kmesh_dataplanes::{ArmPlan, EnvoyProfile, Placement, RunningArm, ServerKind, ServerSpec};
@@ -61,6 +61,8 @@ pub(super) struct Contestant {
     pub(super) name: String,
     pub(super) generator: Generator,
     pub(super) arm: Box<dyn RunningArm>,
+    /// TCP connections that were open before any load, such as a proxy's own.
+    pub(super) idle_connections: f64,
 }
 
 /// Every arm of a group, up at once. Dropping it takes all of them down.
@@ -187,11 +189,16 @@ fn bring_up(
         arm: name.to_owned(),
         source,
     })?;
+    let idle_connections = connections::established(arm.lab()).map_err(|error| RunError::Arm {
+        arm: name.to_owned(),
+        source: error.into(),
+    })?;
     let cpu = scenario.placement.generator.first().copied();
     let generator = Generator::start(name, &programs.load, arm.client(), cpu)?;
     Ok(Contestant {
         name: name.to_owned(),
         generator,
         arm,
+        idle_connections,
     })
 }

@@ -108,8 +108,6 @@ fn prepare(
         if decides {
             record.deciding.push(contestant.name.clone());
         }
-        let open_before =
-            connections::established(contestant.arm.lab()).map_err(|e| arm_failed(e.into()))?;
         let targets = scenario
             .vip
             .map(|vip| contestant.arm.targets(vip))
@@ -125,7 +123,8 @@ fn prepare(
         if scenario.load.connection == Connection::KeepAlive {
             let open =
                 connections::established(contestant.arm.lab()).map_err(|e| arm_failed(e.into()))?;
-            let per_client = (open - open_before) / f64::from(scenario.load.connections);
+            let per_client =
+                (open - contestant.idle_connections) / f64::from(scenario.load.connections);
             record
                 .connections_per_client
                 .insert(contestant.name.clone(), per_client);
