@@ -57,7 +57,7 @@ pub mod flag {
     pub const CONNECT_METHOD: u32 = 128;
 }
 
-/// One occurrence of a header that the configuration asks about.
+/// One occurrence of a header that the configuration asks about, or all occurrences of a joined one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Found {
@@ -65,6 +65,8 @@ pub struct Found {
     pub name: u32,
     /// The value's id in that name's automaton; 0 = a value nobody asks about.
     pub value: u32,
+    /// The node that the value ends in: where a joined name's next line goes on.
+    pub node: u32,
 }
 
 /// A message head of at most `N` bytes (a power of two) and what was found in it.
@@ -101,6 +103,8 @@ pub struct Head<const N: usize> {
     pub value_node: u32,
     /// Id of the current header's name, 0 = unknown.
     pub name: u32,
+    /// The entry in `found` that the current value continues, plus one; 0 = none.
+    pub joined: u32,
     /// Number of header lines seen.
     pub lines: u32,
     /// Response status code.
@@ -113,4 +117,40 @@ pub struct Head<const N: usize> {
     pub connection_at: u32,
     /// The headers that the configuration asks about, in order.
     pub found: [Found; FOUND_MAX],
+}
+
+impl<const N: usize> Head<N> {
+    /// A head of no bytes, not yet begun.
+    pub const fn new() -> Self {
+        Self {
+            bytes: [0; N],
+            length: 0,
+            position: 0,
+            phase: 0,
+            fault: 0,
+            flags: 0,
+            end: 0,
+            target_at: 0,
+            path_end: 0,
+            host_at: 0,
+            host_end: 0,
+            mark: 0,
+            node: 0,
+            value_node: 0,
+            name: 0,
+            joined: 0,
+            lines: 0,
+            status: 0,
+            content_length: 0,
+            found_count: 0,
+            connection_at: 0,
+            found: [Found { name: 0, value: 0, node: 0 }; FOUND_MAX],
+        }
+    }
+}
+
+impl<const N: usize> Default for Head<N> {
+    fn default() -> Self {
+        Self::new()
+    }
 }

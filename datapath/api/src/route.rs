@@ -45,6 +45,8 @@ pub mod name {
 pub struct Name {
     /// Root node of the automaton over its values; 0 = only presence counts.
     pub values: u32,
+    /// 1 if several lines of it are one value, joined with commas; 0 if each line is a value of its own.
+    pub joined: u32,
 }
 
 /// The hosts of one HTTP listener.
@@ -92,7 +94,7 @@ pub struct Route {
     pub total: u32,
 }
 
-/// A condition on a header: some occurrence of `name` has the value `value`.
+/// A condition on a header: some occurrence of `name` has the value `value`, or all of them joined do: see [`Name::joined`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Predicate {

@@ -13,28 +13,22 @@ use crate::model::{
 };
 
 /// Headers that a route cannot match on, with the reason.
-const RESERVED_HEADERS: [(&str, &str); 16] = [
+const RESERVED_HEADERS: [(&str, &str); 12] = [
     ("host", "the virtual host's domains match it"),
     ("content-length", FRAMING),
     ("transfer-encoding", FRAMING),
     ("connection", FRAMING),
     ("upgrade", FRAMING),
     ("expect", FRAMING),
-    ("keep-alive", "Envoy removes it before it routes"),
-    ("proxy-connection", "Envoy removes it before it routes"),
-    ("te", "Envoy rewrites it before it routes"),
-    (
-        "cookie",
-        "Envoy joins several cookie headers in its own way",
-    ),
-    ("x-forwarded-for", WRITTEN),
+    ("keep-alive", REMOVED),
+    ("proxy-connection", REMOVED),
+    ("te", REMOVED),
+    ("x-forwarded-client-cert", REMOVED),
     ("x-forwarded-proto", WRITTEN),
-    ("x-forwarded-host", WRITTEN),
-    ("x-forwarded-client-cert", WRITTEN),
     ("x-request-id", WRITTEN),
-    ("via", WRITTEN),
 ];
 const FRAMING: &str = "the datapath needs it to find message boundaries";
+const REMOVED: &str = "Envoy removes it before it routes, this datapath does not";
 const WRITTEN: &str = "Envoy writes it before it routes, this datapath does not";
 
 /// Checks a configuration.

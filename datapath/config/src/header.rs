@@ -8,7 +8,7 @@ use kmesh_api::route::{Predicate, name};
 
 use crate::automaton::{Automata, Meaning};
 use crate::error::{ConfigError, Place};
-use crate::model::HeaderMatch;
+use crate::model::{HeaderMatch, JOINED_HEADERS};
 use crate::trie::Trie;
 
 /// Values that the framing understands, in lower case: name, value, number.
@@ -70,6 +70,11 @@ impl Headers {
         place: &Place,
     ) -> Result<(), ConfigError> {
         image.names_root = ids(automata, place, &self.ids)?;
+        for name in JOINED_HEADERS {
+            if let Some(id) = self.ids.get(name) {
+                image.names[*id as usize].joined = 1;
+            }
+        }
         for (name, values) in image.names.iter_mut().zip(&self.values) {
             if !values.is_empty() {
                 name.values = ids(automata, place, values)?;

@@ -12,7 +12,12 @@ fn every_scenario_compiles() {
         let path = entry.unwrap().path();
         let config = read(&path).unwrap();
         let compiled = compile(&config, &mut Identities::default(), Classes::default()).unwrap();
-        assert_eq!(compiled.names.listeners.len(), config.listeners.len(), "{}", path.display());
+        assert_eq!(
+            compiled.names.listeners.len(),
+            config.listeners.len(),
+            "{}",
+            path.display()
+        );
         seen += 1;
     }
     assert!(seen >= 4, "{seen} files in {}", folder.display());

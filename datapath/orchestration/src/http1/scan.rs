@@ -118,6 +118,28 @@ impl<const N: usize> Body for Scan<'_, N> {
     }
 }
 
+/// Looks for an earlier line of a header.
+struct Earlier<'a, const N: usize> {
+    head: &'a Head<N>,
+    name: u32,
+    /// Its place in `found` plus one.
+    earlier: &'a mut u32,
+}
+
+impl<const N: usize> Body for Earlier<'_, N> {
+    #[inline(always)]
+    fn run(&mut self, index: u32) -> bool {
+        if index >= self.head.found_count {
+            return false;
+        }
+        if self.head.found[index as usize & (FOUND_MAX - 1)].name == self.name {
+            *self.earlier = index.wrapping_add(1);
+            return false;
+        }
+        true
+    }
+}
+
 impl<const N: usize> Scan<'_, N> {
     #[inline(always)]
     fn refuse(&mut self, reason: Reason) {
@@ -317,9 +339,34 @@ impl<const N: usize> Scan<'_, N> {
                 }
                 self.head.connection_at = position;
             }
+            known if known >= name::CONFIGURED => self.join(known),
             _ => {}
         }
         self.value(byte, position);
+    }
+
+    /// Lets the value continue an earlier line's, if all lines of the header count as one value.
+    ///
+    /// Envoy, `HeaderMapImpl::appendToHeader`: a comma goes between two values, but nothing is appended to or by an empty one.
+    #[inline(always)]
+    fn join(&mut self, known: u32) {
+        self.head.joined = 0;
+        if self.image.names[known as usize & (NAMES_MAX - 1)].joined == 0 {
+            return;
+        }
+        let mut earlier = 0;
+        repeat(
+            FOUND_MAX as u32,
+            &mut Earlier { head: self.head, name: known, earlier: &mut earlier },
+        );
+        if earlier != 0 {
+            let before = self.head.found[earlier.wrapping_sub(1) as usize & (FOUND_MAX - 1)].node;
+            self.head.joined = earlier;
+            self.head.value_node = before;
+            if before != self.head.node {
+                self.head.node = step(self.image, before, b',');
+            }
+        }
     }
 
     #[inline(always)]
@@ -388,11 +435,17 @@ impl<const N: usize> Scan<'_, N> {
             name::UPGRADE => self.head.flags |= flag::UPGRADE,
             name::EXPECT => self.head.flags |= flag::EXPECT,
             known => {
+                let found = Found { name: known, value, node: self.head.value_node };
+                let joined = self.head.joined;
+                if joined != 0 {
+                    self.head.found[joined.wrapping_sub(1) as usize & (FOUND_MAX - 1)] = found;
+                    return;
+                }
                 let count = self.head.found_count;
                 if count >= FOUND_MAX as u32 {
                     return self.refuse(Reason::TooManyHeaders);
                 }
-                self.head.found[count as usize & (FOUND_MAX - 1)] = Found { name: known, value };
+                self.head.found[count as usize & (FOUND_MAX - 1)] = found;
                 self.head.found_count = count.wrapping_add(1);
             }
         }
