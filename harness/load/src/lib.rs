@@ -17,8 +17,18 @@
 //! can interleave the arms of an experiment.
 
 pub mod distribution;
+pub mod engine;
+pub mod fortio;
+pub mod ledger;
 pub mod mix;
-pub mod pattern;
 pub mod plan;
 pub mod protocol;
+pub mod request;
+pub mod response;
 pub mod result;
+pub mod schedule;
+pub mod serve;
+mod slot;
+pub mod summary;
+
+pub use kmesh_origin::pattern;

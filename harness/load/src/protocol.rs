@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! > {"cmd":"prepare","name":"kmesh","plan":{...}}
-//! < {"prepared":{"name":"kmesh","connections":60}}
+//! < {"prepared":{"name":"kmesh","connections":60,"opening":{...}}}
 //! > {"cmd":"run","name":"kmesh","duration_ms":1500,"warmup_ms":200,"rate":1000}
 //! < {"result":{"name":"kmesh","result":{...}}}
 //! > {"cmd":"quit"}
@@ -60,12 +60,14 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// The plan is ready and every connection answered one request rightly.
+    /// The plan is ready: one request was sent on every connection and each got a complete answer.
     Prepared {
         /// Name of the plan.
         name: String,
         /// Connections open now (0 for short connections).
         connections: u32,
+        /// The answers to those first requests; wrong ones are counted here and are no error.
+        opening: Box<BlockResult>,
     },
     /// One block is done.
     Result {
@@ -179,6 +181,7 @@ mod tests {
                 wrong_status: 0,
                 wrong_seq: 0,
                 wrong_body: 0,
+                stray_bytes: 0,
                 errors: BTreeMap::from([(ErrorKind::Timeout, 1)]),
                 statuses: BTreeMap::from([(200, 2)]),
                 served_by: BTreeMap::from([(

@@ -36,6 +36,8 @@ pub struct BlockResult {
     pub wrong_seq: u64,
     /// Bodies that are not what the class expects, or a request body that arrived damaged (`x-body-hash`).
     pub wrong_body: u64,
+    /// Bytes that no request asked for: after the end of an answer, or on a connection at rest.
+    pub stray_bytes: u64,
     /// Requests without a complete answer, by cause.
     pub errors: BTreeMap<ErrorKind, u64>,
     /// Answers by status code.

@@ -14,6 +14,7 @@
 //! ```
 
 pub mod chunked;
+pub mod date;
 pub mod echo;
 pub mod pattern;
 pub mod poller;
