@@ -1,1 +1,15 @@
-//! Judges of routing decisions.
+//! Judges of routing decisions: who should have answered, and who would.
+//!
+//! [`reference`] reads the configuration naively and says what must happen; [`native`] runs the datapath's own decision
+//! code on the compiled tables. They share the configuration model and nothing else, so an error in the compiler, the
+//! automata or the scanner shows as a disagreement. [`generate`] draws configurations and requests in which the hard
+//! cases (overlapping patterns, equal lengths, repeated headers) are frequent.
+
+pub mod generate;
+pub mod native;
+pub mod reference;
+mod request;
+
+pub use native::{Native, ScriptedDice, Verdict};
+pub use reference::{Candidate, Prediction, Routed, connection, predict};
+pub use request::Request;
