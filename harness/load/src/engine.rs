@@ -286,6 +286,8 @@ impl Engine {
     /// No request starts any more; those that were due by now and did not are drops.
     fn stop(&mut self, run: &mut Run, now: u64) {
         run.stopping = true;
+        self.idle
+            .extend(self.cooling.drain(..).map(|(_, slot)| slot));
         if run.budget == 0 {
             // A run of so many requests ends with the last answer.
             return;
@@ -293,11 +295,12 @@ impl Engine {
         run.end_ns = run.end_ns.min(now);
         if let Some(schedule) = &mut run.schedule {
             while run.start_ns + schedule.peek() < run.end_ns {
-                run.ledger.dropped += u64::from(run.start_ns + schedule.pop() >= run.measure_ns);
+                let due = run.start_ns + schedule.pop();
+                if due >= run.measure_ns {
+                    run.ledger.drop_due(run.end_ns - due);
+                }
             }
         }
-        self.idle
-            .extend(self.cooling.drain(..).map(|(_, slot)| slot));
     }
 
     /// Starts every request that is due and has a free connection; returns the time afterwards.

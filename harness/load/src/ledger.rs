@@ -42,8 +42,7 @@ pub struct Ledger {
     lag: Recorder,
     sent: u64,
     ok: u64,
-    /// Requests that fell due and were never started.
-    pub dropped: u64,
+    dropped: u64,
     /// Bytes no request asked for.
     pub stray_bytes: u64,
     /// Bytes written for counted requests.
@@ -120,6 +119,15 @@ impl Ledger {
                     .saturating_sub(request.due_ns.max(free_since_ns)),
             );
         }
+    }
+
+    /// A request fell due and was never started; when the block ended it had waited `waited_ns`.
+    ///
+    /// That wait goes into the intended times as the least this request would have taken. Left out, a
+    /// server that stalls at the end of a block would look as if it had not.
+    pub fn drop_due(&mut self, waited_ns: u64) {
+        self.dropped += 1;
+        self.intended.record(waited_ns);
     }
 
     /// A connection for a counted request was opened in so many nanoseconds.

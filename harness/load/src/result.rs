@@ -75,8 +75,9 @@ impl BlockResult {
 pub struct Latency {
     /// From the actual start of a request (its connect, if it needs one) to the last byte of its answer.
     pub service: Distribution,
-    /// From the moment a request was due to the last byte: corrected for coordinated omission.
-    /// Empty in a closed loop, where nothing is ever due.
+    /// From the moment a request was due to the last byte: corrected for coordinated omission. A dropped
+    /// request counts with the time it had waited when the block ended, which is less than it would have
+    /// taken. Empty in a closed loop, where nothing is ever due.
     pub intended: Distribution,
     /// From the start of a connect to its completion; one value per connection opened in the block.
     pub connect: Distribution,
