@@ -49,7 +49,8 @@ pub struct Row {
     pub connect_p50_us: f64,
     /// The generator's own lateness, microseconds; 0 in a closed loop.
     pub lag_p99_us: f64,
-    /// CPU time of all pods, sidecars and daemons of the arm, generator included, microseconds per answered request.
+    /// CPU time of all pods, sidecars and daemons of the arm, generator included, microseconds per
+    /// answered request; 0 in an open loop, where the generator spins.
     pub cpu_us_per_request: f64,
     /// Requests decided and forwarded in the kernel during the cell, warm-up included.
     pub kernel_requests: u64,

@@ -87,7 +87,8 @@ pub struct ArmSummary {
     pub intended_us: Option<Percentiles>,
     /// Connects, all blocks merged; null without new connections.
     pub connect_us: Option<Percentiles>,
-    /// Median over blocks: CPU time of all pods, sidecars and daemons of the arm, generator included, microseconds per request.
+    /// Median over blocks: CPU time of all pods, sidecars and daemons of the arm, generator included,
+    /// microseconds per request; null in an open loop, where the generator spins.
     pub cpu_us_per_request: Option<f64>,
     /// Requests without a complete answer, or with another status than expected.
     pub errors: u64,
@@ -209,7 +210,7 @@ impl Status {
 /// One machine-readable reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
-    /// Stable code: `wrong-decisions`, `split`, `aa`, `steal`, `lag`, `send-rate`, `drift`, `expectation`, `arm-died`.
+    /// Stable code: `wrong-decisions`, `split`, `aa`, `steal`, `lag`, `send-rate`, `drift`, `expectation`.
     pub code: String,
     /// For people.
     pub message: String,

@@ -71,10 +71,7 @@ fn row(
     (before, after): (&ArmCounters, &ArmCounters),
     steal: f64,
 ) -> Row {
-    let answered = result.achieved_rps * result.duration_s;
-    // The counters span the warm-up too; under a steady load its share of CPU time is its share of time.
-    let measured_share = f64::from(design.cell_ms) / f64::from(design.cell_ms + design.warmup_ms);
-    let cpu = cpu_us(after).saturating_sub(cpu_us(before)) as f64 * measured_share;
+    let cpu = cpu_us(after).saturating_sub(cpu_us(before));
     let latency = &result.latency;
     Row {
         block: place.block,
@@ -87,7 +84,7 @@ fn row(
         sent: result.sent,
         ok: result.ok,
         dropped: result.dropped,
-        errors: result.errors() + result.wrong_status,
+        errors: result.errors() + result.wrong_status + refused(result),
         wrong: wrong(result),
         connects: result.connects,
         p50_us: latency.service.p50_us,
@@ -98,16 +95,40 @@ fn row(
         intended_p99_us: latency.intended.p99_us,
         connect_p50_us: latency.connect.p50_us,
         lag_p99_us: latency.lag.p99_us,
-        cpu_us_per_request: if answered > 0.0 { cpu / answered } else { 0.0 },
+        cpu_us_per_request: cpu_us_per_request(design, result, cpu),
         kernel_requests: after.kernel_requests.saturating_sub(before.kernel_requests),
         fallback_requests: after.user_requests.saturating_sub(before.user_requests),
         steal,
     }
 }
 
+/// CPU time per answered request; 0 where it says nothing. In an open loop the generator spins before
+/// each due time, and its system time cannot be told from that of the requests.
+fn cpu_us_per_request(design: &Design, result: &BlockResult, cpu_us: u64) -> f64 {
+    let answered = result.achieved_rps * result.duration_s;
+    if result.offered_rps.is_some() || answered <= 0.0 {
+        return 0.0;
+    }
+    // The counters span the warm-up too; under a steady load its share of CPU time is its share of time.
+    let whole = f64::from(design.cell_ms + design.warmup_ms);
+    cpu_us as f64 * f64::from(design.cell_ms) / whole / answered
+}
+
 /// Wrong server, wrong request or wrong byte. A wrong status is an error: the mesh said so itself.
 fn wrong(result: &BlockResult) -> u64 {
-    result.wrong_decisions + result.wrong_seq + result.wrong_body
+    result.wrong_decisions + result.wrong_seq + result.wrong_body - refused(result)
+}
+
+/// Answers that the generator counts as wrong decisions because no server signed them, but which are
+/// a proxy's own refusals (404, 503): errors, since nobody wrong was reached.
+fn refused(result: &BlockResult) -> u64 {
+    let unsigned: u64 = result
+        .served_by
+        .values()
+        .filter_map(|servers| servers.get(""))
+        .sum();
+    let refusals: u64 = result.statuses.range(400..).map(|(_, count)| count).sum();
+    unsigned.min(refusals).min(result.wrong_decisions)
 }
 
 fn add(

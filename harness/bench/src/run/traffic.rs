@@ -48,7 +48,11 @@ pub(super) fn plan(scenario: &Scenario, targets: Vec<SocketAddr>, decides: bool)
         timeout_ms: load.timeout_ms,
         seed: scenario.design.seed,
         idle: Idle::Hybrid,
-        seq: SeqCheck::Required,
+        seq: match load.protocol {
+            Protocol::Http => SeqCheck::Required,
+            // Every message carries its own number; there is no header to demand it in.
+            Protocol::TcpEcho => SeqCheck::IfPresent,
+        },
     }
 }
 
