@@ -24,5 +24,9 @@ pub fn step(image: &Image, from: u32, byte: u8) -> u32 {
 /// ASCII lower case, the only case folding that HTTP names and hosts know (RFC 9110 section 5.1).
 #[inline(always)]
 pub const fn lower(byte: u8) -> u8 {
-    if byte >= b'A' && byte <= b'Z' { byte | 0x20 } else { byte }
+    if byte >= b'A' && byte <= b'Z' {
+        byte | 0x20
+    } else {
+        byte
+    }
 }

@@ -24,7 +24,11 @@ pub fn endpoint(cluster: &Cluster, dice: &mut impl Dice) -> Result<u32, Reason> 
     if count == 0 {
         return Err(Reason::NoEndpoint);
     }
-    let number = if cluster.lb == LB_RANDOM { dice.random() } else { dice.turn(cluster.id) };
+    let number = if cluster.lb == LB_RANDOM {
+        dice.random()
+    } else {
+        dice.turn(cluster.id)
+    };
     Ok(cluster.endpoints_at.wrapping_add(number % count))
 }
 
@@ -53,7 +57,23 @@ impl Body for Draw<'_> {
 #[inline(always)]
 pub fn weighted(image: &Image, at: u32, count: u32, drawn: u32) -> Option<u32> {
     let mut cluster = u32::MAX;
-    let count = if count > ROUTE_WEIGHTS_MAX { ROUTE_WEIGHTS_MAX } else { count };
-    repeat(count, &mut Draw { image, at, drawn, cluster: &mut cluster });
-    if cluster == u32::MAX { None } else { Some(cluster) }
+    let count = if count > ROUTE_WEIGHTS_MAX {
+        ROUTE_WEIGHTS_MAX
+    } else {
+        count
+    };
+    repeat(
+        count,
+        &mut Draw {
+            image,
+            at,
+            drawn,
+            cluster: &mut cluster,
+        },
+    );
+    if cluster == u32::MAX {
+        None
+    } else {
+        Some(cluster)
+    }
 }

@@ -2,8 +2,8 @@
 
 use kmesh_api::head::Head;
 use kmesh_api::limits::{
-    CANDIDATE_LIST_MAX, CANDIDATES_MAX, CLUSTERS_MAX, FOUND_MAX, PREDICATES_MAX,
-    ROUTE_CONFIGS_MAX, ROUTE_PREDICATES_MAX, ROUTES_MAX, VIRTUAL_HOSTS_MAX,
+    CANDIDATE_LIST_MAX, CANDIDATES_MAX, CLUSTERS_MAX, FOUND_MAX, PREDICATES_MAX, ROUTE_CONFIGS_MAX,
+    ROUTE_PREDICATES_MAX, ROUTES_MAX, VIRTUAL_HOSTS_MAX,
 };
 use kmesh_api::route::{ACTION_CLUSTER, CANDIDATE_LAST, Route};
 use kmesh_api::{Image, Reason};
@@ -92,11 +92,20 @@ impl<const N: usize> Body for Candidates<'_, N> {
         let mut holds = 1;
         if count != 0 {
             // The compiler refuses routes with more predicates than the bound.
-            let count = if count > ROUTE_PREDICATES_MAX { ROUTE_PREDICATES_MAX } else { count };
+            let count = if count > ROUTE_PREDICATES_MAX {
+                ROUTE_PREDICATES_MAX
+            } else {
+                count
+            };
             let at = route.predicates_at;
             repeat(
                 count,
-                &mut Conditions { image: self.image, head: self.head, at, holds: &mut holds },
+                &mut Conditions {
+                    image: self.image,
+                    head: self.head,
+                    at,
+                    holds: &mut holds,
+                },
             );
         }
         if holds != 0 {
@@ -126,11 +135,26 @@ pub fn route<const N: usize>(
         return Err(Reason::NoRoute);
     };
     let mut route = u32::MAX;
-    repeat(CANDIDATE_LIST_MAX, &mut Candidates { image, head, list, route: &mut route });
-    if route == u32::MAX { Err(Reason::NoRoute) } else { Ok(route) }
+    repeat(
+        CANDIDATE_LIST_MAX,
+        &mut Candidates {
+            image,
+            head,
+            list,
+            route: &mut route,
+        },
+    );
+    if route == u32::MAX {
+        Err(Reason::NoRoute)
+    } else {
+        Ok(route)
+    }
 }
 
 /// The cluster that `route` sends this request to.
+///
+/// # Errors
+/// [`Reason::NoEndpoint`] if the route's weights are all 0, which the configuration compiler refuses.
 #[inline(always)]
 pub fn cluster(image: &Image, route: &Route, dice: &mut impl Dice) -> Result<u32, Reason> {
     if route.action == ACTION_CLUSTER {
@@ -157,7 +181,10 @@ pub fn decide<const N: usize>(
     let number = route(image, route_config, head)?;
     let route = &image.routes[number as usize & (ROUTES_MAX - 1)];
     let cluster = cluster(image, route, dice)?;
-    let endpoint =
-        balance::endpoint(&image.clusters[cluster as usize & (CLUSTERS_MAX - 1)], dice)?;
-    Ok(Choice { route: number, cluster, endpoint })
+    let endpoint = balance::endpoint(&image.clusters[cluster as usize & (CLUSTERS_MAX - 1)], dice)?;
+    Ok(Choice {
+        route: number,
+        cluster,
+        endpoint,
+    })
 }

@@ -53,10 +53,21 @@ impl<const N: usize> Body for Walk<'_, N> {
 /// Index of the virtual host that serves the head's host.
 #[inline(always)]
 pub fn find<const N: usize>(image: &Image, config: &RouteConfig, head: &Head<N>) -> Option<u32> {
-    let mut progress =
-        Progress { forward: config.hosts, backward: config.suffixes, prefix: 0, suffix: 0 };
+    let mut progress = Progress {
+        forward: config.hosts,
+        backward: config.suffixes,
+        prefix: 0,
+        suffix: 0,
+    };
     // The host is part of the head, so N iterations reach its end.
-    repeat(N as u32, &mut Walk { image, head, progress: &mut progress });
+    repeat(
+        N as u32,
+        &mut Walk {
+            image,
+            head,
+            progress: &mut progress,
+        },
+    );
     let exact = node(image, progress.forward).end;
     let found = if exact != 0 {
         exact

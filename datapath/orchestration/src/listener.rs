@@ -39,6 +39,14 @@ pub fn at(image: &Image, index: u32) -> &Listener {
 #[inline(always)]
 pub fn find(image: &Image, address: &Address) -> Option<u32> {
     let mut found = 0;
-    repeat(LISTENER_PROBES, &mut Probe { image, address, hash: address.hash(), found: &mut found });
+    repeat(
+        LISTENER_PROBES,
+        &mut Probe {
+            image,
+            address,
+            hash: address.hash(),
+            found: &mut found,
+        },
+    );
     found.checked_sub(1)
 }

@@ -26,8 +26,11 @@ impl<const N: usize> Body for Walk<'_, N> {
             self.progress.list = here.end;
             return false;
         }
-        let next =
-            step(self.image, self.progress.node, self.head.bytes[at as usize & (N - 1)]);
+        let next = step(
+            self.image,
+            self.progress.node,
+            self.head.bytes[at as usize & (N - 1)],
+        );
         if next == DEAD {
             self.progress.list = here.pass;
             return false;
@@ -40,8 +43,18 @@ impl<const N: usize> Body for Walk<'_, N> {
 /// The candidate list for the head's path (without query), as an index into [`Image::candidates`].
 #[inline(always)]
 pub fn candidates<const N: usize>(image: &Image, root: u32, head: &Head<N>) -> Option<u32> {
-    let mut progress = Progress { node: root, list: 0 };
+    let mut progress = Progress {
+        node: root,
+        list: 0,
+    };
     // The path is part of the head and one more iteration sees its end; a path of N bytes leaves no room for a version.
-    repeat(N as u32, &mut Walk { image, head, progress: &mut progress });
+    repeat(
+        N as u32,
+        &mut Walk {
+            image,
+            head,
+            progress: &mut progress,
+        },
+    );
     progress.list.checked_sub(1)
 }

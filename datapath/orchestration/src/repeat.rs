@@ -42,5 +42,12 @@ pub fn repeat<B: Body>(count: u32, body: &mut B) {
     let helper: Helper = unsafe { core::mem::transmute(BPF_LOOP) };
     let callback: Callback = callback::<B>;
     // SAFETY: the callback matches the helper's contract, and `body` outlives the call.
-    unsafe { helper(count, callback as *mut c_void, core::ptr::from_mut(body).cast(), 0) };
+    unsafe {
+        helper(
+            count,
+            callback as *mut c_void,
+            core::ptr::from_mut(body).cast(),
+            0,
+        )
+    };
 }

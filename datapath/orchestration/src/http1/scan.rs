@@ -93,7 +93,8 @@ impl<const N: usize> Body for Scan<'_, N> {
         if position >= self.head.length {
             return false;
         }
-        if self.head.phase == phase::SKIP && position & 7 == 0 && self.plain_word(position) {
+        if self.head.phase == phase::SKIP && position.is_multiple_of(8) && self.plain_word(position)
+        {
             self.head.position = position.wrapping_add(8);
             return true;
         }
@@ -123,7 +124,7 @@ struct Earlier<'a, const N: usize> {
     head: &'a Head<N>,
     name: u32,
     /// Its place in `found` plus one.
-    earlier: &'a mut u32,
+    place: &'a mut u32,
 }
 
 impl<const N: usize> Body for Earlier<'_, N> {
@@ -133,7 +134,7 @@ impl<const N: usize> Body for Earlier<'_, N> {
             return false;
         }
         if self.head.found[index as usize & (FOUND_MAX - 1)].name == self.name {
-            *self.earlier = index.wrapping_add(1);
+            *self.place = index.wrapping_add(1);
             return false;
         }
         true
@@ -164,8 +165,11 @@ impl<const N: usize> Scan<'_, N> {
             return false;
         }
         let at = position as usize & (N - 8);
+        #[expect(
+            clippy::cast_ptr_alignment,
+            reason = "aligned, as the SAFETY line says"
+        )]
         // SAFETY: `at` is a multiple of 8 not above N - 8, and `bytes` is the first field of an 8-byte aligned struct.
-        #[expect(clippy::cast_ptr_alignment, reason = "aligned, as the SAFETY line says")]
         let word = unsafe { self.head.bytes.as_ptr().add(at).cast::<u64>().read() };
         let delete = word ^ (ONES * 0x7f);
         let below_space = word.wrapping_sub(ONES * 0x20) & !word;
@@ -176,16 +180,6 @@ impl<const N: usize> Scan<'_, N> {
     /// Only the methods that every HTTP/1 server knows; Envoy refuses most others, and user space knows which.
     #[inline(always)]
     fn method(&mut self, byte: u8, position: u32) {
-        if byte != b' ' {
-            if position >= 7 || !byte.is_ascii_uppercase() {
-                self.refuse(Reason::Malformed);
-            }
-            return;
-        }
-        // SAFETY: `bytes` is the first field of an 8-byte aligned struct and at least 8 bytes long.
-        #[expect(clippy::cast_ptr_alignment, reason = "aligned, as the SAFETY line says")]
-        let first = unsafe { self.head.bytes.as_ptr().cast::<u64>().read() };
-        let method = first & ((1 << (8 * (position & 7))) - 1);
         const GET: u64 = word(b"GET");
         const HEAD: u64 = word(b"HEAD");
         const POST: u64 = word(b"POST");
@@ -194,6 +188,19 @@ impl<const N: usize> Scan<'_, N> {
         const OPTIONS: u64 = word(b"OPTIONS");
         const PATCH: u64 = word(b"PATCH");
         const CONNECT: u64 = word(b"CONNECT");
+        if byte != b' ' {
+            if position >= 7 || !byte.is_ascii_uppercase() {
+                self.refuse(Reason::Malformed);
+            }
+            return;
+        }
+        #[expect(
+            clippy::cast_ptr_alignment,
+            reason = "aligned, as the SAFETY line says"
+        )]
+        // SAFETY: `bytes` is the first field of an 8-byte aligned struct and at least 8 bytes long.
+        let first = unsafe { self.head.bytes.as_ptr().cast::<u64>().read() };
+        let method = first & ((1 << (8 * (position & 7))) - 1);
         if method == HEAD {
             self.head.flags |= flag::HEAD_METHOD;
         } else if method == CONNECT {
@@ -357,7 +364,11 @@ impl<const N: usize> Scan<'_, N> {
         let mut earlier = 0;
         repeat(
             FOUND_MAX as u32,
-            &mut Earlier { head: self.head, name: known, earlier: &mut earlier },
+            &mut Earlier {
+                head: self.head,
+                name: known,
+                place: &mut earlier,
+            },
         );
         if earlier != 0 {
             let before = self.head.found[earlier.wrapping_sub(1) as usize & (FOUND_MAX - 1)].node;
@@ -392,13 +403,17 @@ impl<const N: usize> Scan<'_, N> {
                 // Trailing white space is left out; inside a host, user space judges.
                 return;
             }
-            if position != self.head.host_end {
+            if position != self.head.host_end || !is_authority(byte) {
                 return self.refuse(Reason::Malformed);
             }
             self.head.host_end = self.head.position;
             return;
         }
-        let byte = if known < name::CONFIGURED { lower(byte) } else { byte };
+        let byte = if known < name::CONFIGURED {
+            lower(byte)
+        } else {
+            byte
+        };
         self.head.node = step(self.image, self.head.node, byte);
         if !white {
             self.head.value_node = self.head.node;
@@ -435,7 +450,11 @@ impl<const N: usize> Scan<'_, N> {
             name::UPGRADE => self.head.flags |= flag::UPGRADE,
             name::EXPECT => self.head.flags |= flag::EXPECT,
             known => {
-                let found = Found { name: known, value, node: self.head.value_node };
+                let found = Found {
+                    name: known,
+                    value,
+                    node: self.head.value_node,
+                };
                 let joined = self.head.joined;
                 if joined != 0 {
                     self.head.found[joined.wrapping_sub(1) as usize & (FOUND_MAX - 1)] = found;
@@ -462,20 +481,35 @@ impl<const N: usize> Scan<'_, N> {
     }
 }
 
-/// `tchar` of RFC 9110 section 5.6.2, as a bit set over the two halves of ASCII.
+/// `tchar` of RFC 9110 section 5.6.2.
 #[inline(always)]
 const fn is_token(byte: u8) -> bool {
-    const LOW: u64 = set(b"!#$%&'*+-.0123456789") as u64;
-    const HIGH: u64 = (set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ^_`abcdefghijklmnopqrstuvwxyz|~") >> 64) as u64;
-    let half = if byte < 64 { LOW } else { HIGH };
+    const TOKEN: [u64; 2] =
+        set(b"!#$%&'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ^_`abcdefghijklmnopqrstuvwxyz|~");
+    contains(TOKEN, byte)
+}
+
+/// What Envoy takes in a host; it answers 400 to anything else (`HeaderUtility::authorityIsValid`).
+#[inline(always)]
+const fn is_authority(byte: u8) -> bool {
+    const AUTHORITY: [u64; 2] =
+        set(b"!$%&'()*+,-.0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~");
+    contains(AUTHORITY, byte)
+}
+
+/// Whether an ASCII byte is in a set.
+#[inline(always)]
+const fn contains(set: [u64; 2], byte: u8) -> bool {
+    let half = if byte < 64 { set[0] } else { set[1] };
     byte < 128 && half >> (byte & 63) & 1 != 0
 }
 
-const fn set(members: &[u8]) -> u128 {
-    let mut set = 0;
+/// ASCII bytes as a bit set: below 64, and from 64 on.
+const fn set(members: &[u8]) -> [u64; 2] {
+    let mut set = [0; 2];
     let mut i = 0;
     while i < members.len() {
-        set |= 1 << members[i];
+        set[(members[i] >> 6) as usize] |= 1 << (members[i] & 63);
         i += 1;
     }
     set
