@@ -19,14 +19,16 @@ use kmesh_origin::poller::{Poller, Ready};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use crate::block::Run;
 use crate::ledger::{Frame, Ledger, Request};
 use crate::mix::Mix;
 use crate::plan::{Arrivals, Idle, Pace, Plan, PlanError, Protocol, Reuse};
 use crate::request::{Template, first_seq, seq_digits};
 use crate::response::{Progress, ResponseReader};
 use crate::result::{BlockResult, ErrorKind};
-use crate::schedule::Schedule;
 use crate::slot::{EchoReader, Phase, Reader, Slot};
+
+pub use crate::block::{Block, Snapshot};
 
 /// Bytes taken from a socket in one read.
 const READ_BYTES: usize = 64 << 10;
@@ -57,52 +59,6 @@ pub struct Engine {
     rng: SmallRng,
     buffer: Vec<u8>,
     stop_requested: bool,
-}
-
-/// One block: how long, and at what rate.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Block {
-    /// Length of the measured part; `None` runs until `requests` are done.
-    pub duration: Option<Duration>,
-    /// Load before the measured part.
-    pub warmup: Duration,
-    /// Ends the block after so many requests.
-    pub requests: Option<u64>,
-    /// Overrides the plan's pace: 0 is a closed loop, otherwise an open loop at that rate.
-    pub rate: Option<f64>,
-}
-
-/// How far a block is.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Snapshot {
-    /// Time since the measured part began.
-    pub elapsed: Duration,
-    /// Requests started.
-    pub sent: u64,
-    /// Right answers.
-    pub ok: u64,
-    /// Wrong answers.
-    pub wrong: u64,
-    /// Requests without a complete answer.
-    pub errors: u64,
-    /// Median service time so far, microseconds.
-    pub p50_us: f64,
-    /// 99th percentile of the service time so far, microseconds.
-    pub p99_us: f64,
-}
-
-/// The clockwork of the block under way. Times are nanoseconds on the engine's clock.
-struct Run {
-    ledger: Ledger,
-    /// Due times from `start_ns` on; `None` in a closed loop.
-    schedule: Option<Schedule>,
-    start_ns: u64,
-    measure_ns: u64,
-    end_ns: u64,
-    /// Requests that may still be started.
-    budget: u64,
-    in_flight: usize,
-    stopping: bool,
 }
 
 impl Engine {
@@ -196,8 +152,10 @@ impl Engine {
         let mut next_report = run.measure_ns + 1_000_000_000;
         loop {
             let mut now = self.now();
-            if !run.stopping && (now >= run.end_ns || run.budget == 0 || self.stop_requested) {
-                self.stop(&mut run, now);
+            if !run.stopping && (run.is_over(now) || self.stop_requested) {
+                run.stop(now);
+                self.idle
+                    .extend(self.cooling.drain(..).map(|(_, slot)| slot));
             }
             if !run.stopping {
                 now = self.start_due(&mut run, now);
@@ -256,51 +214,13 @@ impl Engine {
     fn begin(&mut self, block: &Block, pace: Pace) -> Run {
         self.blocks += 1;
         let start_ns = self.now();
-        let measure_ns = start_ns + block.warmup.as_nanos() as u64;
-        let schedule = match pace {
-            Pace::Closed => None,
-            Pace::Open { rate, arrivals } => Some(Schedule::new(
-                rate,
-                arrivals,
-                self.plan.seed.wrapping_add(self.blocks),
-            )),
-        };
         // Ready since now: an idle connection is no reason for lag.
         for slot in &mut self.slots {
             slot.free_since_ns = start_ns;
         }
-        Run {
-            ledger: Ledger::new(self.templates.len(), schedule.is_some(), self.plan.seq),
-            schedule,
-            start_ns,
-            measure_ns,
-            end_ns: block
-                .duration
-                .map_or(u64::MAX, |duration| measure_ns + duration.as_nanos() as u64),
-            budget: block.requests.unwrap_or(u64::MAX),
-            in_flight: 0,
-            stopping: false,
-        }
-    }
-
-    /// No request starts any more; those that were due by now and did not are drops.
-    fn stop(&mut self, run: &mut Run, now: u64) {
-        run.stopping = true;
-        self.idle
-            .extend(self.cooling.drain(..).map(|(_, slot)| slot));
-        if run.budget == 0 {
-            // A run of so many requests ends with the last answer.
-            return;
-        }
-        run.end_ns = run.end_ns.min(now);
-        if let Some(schedule) = &mut run.schedule {
-            while run.start_ns + schedule.peek() < run.end_ns {
-                let due = run.start_ns + schedule.pop();
-                if due >= run.measure_ns {
-                    run.ledger.drop_due(run.end_ns - due);
-                }
-            }
-        }
+        let seed = self.plan.seed.wrapping_add(self.blocks);
+        let ledger = Ledger::new(self.templates.len(), pace != Pace::Closed, self.plan.seq);
+        Run::new(block, pace, ledger, seed, start_ns)
     }
 
     /// Starts every request that is due and has a free connection; returns the time afterwards.
@@ -309,20 +229,11 @@ impl Engine {
             self.idle
                 .extend(self.cooling.pop_front().map(|(_, slot)| slot));
         }
-        while run.budget > 0 {
-            let due = match &run.schedule {
-                Some(schedule) => run.start_ns + schedule.peek(),
-                None => now,
-            };
-            if due > now || due >= run.end_ns {
-                break;
-            }
+        while let Some(due) = run.due(now) {
             let Some(index) = self.idle.pop_front() else {
                 break;
             };
-            if let Some(schedule) = &mut run.schedule {
-                schedule.pop();
-            }
+            run.take();
             self.start(run, index, due, now);
             now = self.now();
         }
@@ -346,7 +257,6 @@ impl Engine {
         slot.deadline_ns = now + u64::from(self.plan.timeout_ms) * 1_000_000;
         run.ledger.start(&slot.request, slot.free_since_ns);
         run.in_flight += 1;
-        run.budget -= 1;
         if slot.stream.is_some() {
             self.send(run, index);
             return;
@@ -521,13 +431,12 @@ impl Engine {
     fn complete(&mut self, run: &mut Run, index: usize, now: u64, reusable: bool) {
         let slot = &mut self.slots[index];
         let answer = slot.reader.answer();
-        let in_window = now >= run.measure_ns && now < run.end_ns;
         run.ledger.complete(
             &slot.request,
             &self.templates[slot.request.class],
             answer,
             now,
-            in_window,
+            run.is_measured(now),
         );
         let reusable = reusable && answer.keep_alive && slot.unsent.is_empty();
         slot.answered += 1;
@@ -538,7 +447,8 @@ impl Engine {
             slot.disconnect(matches!(self.plan.reuse, Reuse::Short { reset: true, .. }));
         }
         run.in_flight -= 1;
-        if run.schedule.is_none() && !run.stopping && run.budget > 0 && now < run.end_ns {
+        if run.is_closed_loop() && run.due(now).is_some() {
+            run.take();
             self.start(run, index, now, now);
         } else {
             self.idle.push_back(index);
@@ -564,7 +474,7 @@ impl Engine {
         slot.free_since_ns = now;
         slot.deadline_ns = u64::MAX;
         run.in_flight -= 1;
-        if run.schedule.is_none() && !run.stopping {
+        if run.is_closed_loop() && !run.stopping {
             self.cooling.push_back((now + COOL_NS, index));
         } else {
             self.idle.push_back(index);
@@ -589,10 +499,8 @@ impl Engine {
             if let Some((cool, _)) = self.cooling.front() {
                 until = until.min(*cool);
             }
-            if let Some(schedule) = &run.schedule
-                && !self.idle.is_empty()
-            {
-                until = until.min(run.start_ns + schedule.peek());
+            if let Some(due) = run.next_due().filter(|_| !self.idle.is_empty()) {
+                until = until.min(due);
                 spin_ns = SPIN_NS;
             }
         }
@@ -606,22 +514,6 @@ impl Engine {
 
     fn now(&self) -> u64 {
         self.epoch.elapsed().as_nanos() as u64
-    }
-}
-
-impl Run {
-    fn snapshot(&self, now: u64) -> Snapshot {
-        let (sent, ok, wrong, errors) = self.ledger.counts();
-        let service = self.ledger.service().histogram();
-        Snapshot {
-            elapsed: Duration::from_nanos(now.saturating_sub(self.measure_ns)),
-            sent,
-            ok,
-            wrong,
-            errors,
-            p50_us: service.value_at_quantile(0.5) as f64 / 1e3,
-            p99_us: service.value_at_quantile(0.99) as f64 / 1e3,
-        }
     }
 }
 

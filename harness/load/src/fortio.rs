@@ -77,7 +77,7 @@ pub struct Export {
     http_req_time_out: u64,
     conn_reuse_range: [u32; 2],
     resolution: f64,
-    offset: f64,
+    offset: u64,
     sizes: Histogram,
     header_sizes: Histogram,
     sockets: Vec<u64>,
@@ -201,7 +201,7 @@ impl Export {
                 _ => [0, 0],
             },
             resolution: 1e-6,
-            offset: 0.0,
+            offset: 0,
             sizes: Histogram::empty(),
             header_sizes: Histogram::empty(),
             sockets: (0..u64::from(plan.connections))
@@ -383,6 +383,16 @@ mod tests {
         assert_eq!(json["ActualDuration"], 2_000_000_000_u64);
         assert_eq!(json["Sockets"], serde_json::json!([1, 1, 1, 1]));
         assert_eq!(json["IPCountMap"]["127.0.0.1:80"], 4);
+        // Go refuses `0.0` for an integer; these are the only fractions at the top level.
+        let fractions = json
+            .as_object()
+            .unwrap()
+            .iter()
+            .filter(|(_, value)| value.is_f64());
+        assert_eq!(
+            fractions.map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["ActualQPS", "Resolution"]
+        );
     }
 
     #[test]

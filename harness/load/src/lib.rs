@@ -16,6 +16,7 @@
 //! long-lived process that runs block after block on connections that stay open, so that the harness
 //! can interleave the arms of an experiment.
 
+mod block;
 pub mod distribution;
 pub mod engine;
 pub mod fortio;
