@@ -142,3 +142,104 @@ fn fit(image: &Image, row: &[(u32, u8, u32)], start: &mut usize) -> Option<usize
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::compile::vacant;
+
+    type Patterns = BTreeMap<Vec<u8>, u32>;
+
+    fn packed(sets: &[Patterns]) -> Result<(Box<Image>, Vec<u32>), ConfigError> {
+        let place = Place::document("test");
+        let mut automata = Automata::new();
+        let mut roots = Vec::new();
+        for patterns in sets {
+            let mut trie = Trie::new();
+            for (pattern, id) in patterns {
+                *trie.at(pattern.iter().copied()) = *id;
+            }
+            let lower = |id: &u32, (): &()| Ok((Meaning { end: *id, pass: 0 }, ()));
+            roots.push(automata.add(&trie, &place, (), lower)?);
+        }
+        let mut image = vacant();
+        automata.pack(&mut image, &place)?;
+        Ok((image, roots))
+    }
+
+    /// What the kernel does, in its simplest form.
+    fn lookup(image: &Image, root: u32, text: &[u8]) -> u32 {
+        let mut at = root;
+        for byte in text {
+            let base = image.nodes[at as usize].base;
+            let cell = &image.cells[(base as usize + usize::from(*byte)) & (CELLS_MAX - 1)];
+            at = if cell.owner == at { cell.next } else { 0 };
+        }
+        image.nodes[at as usize].end
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 200,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        /// Each automaton knows its own patterns and no other's, whatever lies between them in the cells.
+        #[test]
+        fn automata_do_not_mix(
+            sets in vec(btree_map(vec(prop_oneof![3 => b'a'..=b'c', 1 => any::<u8>()], 0..6), 1_u32.., 0..40), 1..5),
+        ) {
+            let (image, roots) = packed(&sets).unwrap();
+            for (root, own) in roots.iter().zip(&sets) {
+                for text in sets.iter().flat_map(BTreeMap::keys) {
+                    let expected = own.get(text).copied().unwrap_or_default();
+                    prop_assert_eq!(lookup(&image, *root, text), expected, "{:?}", text);
+                }
+            }
+        }
+    }
+
+    /// Rows of all widths, up to the last node: every row finds its place, within the cells.
+    #[test]
+    fn a_full_table_is_packed() {
+        let mut patterns = Patterns::new();
+        let mut seed = 1_u32;
+        let mut number = || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as usize
+        };
+        // 300 nodes with a child for every byte, then pairs and chains of random bytes below them.
+        for i in 0..300_u32 {
+            for byte in 0..=255 {
+                patterns.insert(
+                    vec![(i >> 8) as u8, i as u8, byte],
+                    1 + i * 256 + u32::from(byte),
+                );
+            }
+        }
+        for id in 100_000..113_000 {
+            let i = number() % 300;
+            let mut pattern = vec![(i >> 8) as u8, i as u8];
+            pattern.extend((0..5).map(|_| number() as u8));
+            patterns.insert(pattern, id);
+        }
+        let (image, roots) = packed(std::slice::from_ref(&patterns)).unwrap();
+        let nodes = image.cells.iter().filter(|cell| cell.owner != 0).count();
+        assert!(nodes > NODES_MAX * 9 / 10, "only {nodes} nodes");
+        for (pattern, id) in &patterns {
+            assert_eq!(lookup(&image, roots[0], pattern), *id, "{pattern:?}");
+        }
+        for node in &image.nodes {
+            assert!(
+                node.base as usize + 255 < CELLS_MAX,
+                "a row reaches past the cells"
+            );
+        }
+    }
+}

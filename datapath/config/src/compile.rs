@@ -70,7 +70,7 @@ pub fn compile(
 }
 
 /// An image of zeros. It is far too large for a stack, so it is made where it stays.
-fn vacant() -> Box<Image> {
+pub(crate) fn vacant() -> Box<Image> {
     // SAFETY: an image consists of integers, and all bytes zero is a value of each.
     unsafe { Box::<Image>::new_zeroed().assume_init() }
 }
