@@ -1,0 +1,388 @@
+//! What the root tests share: a lab with pods, servers and a daemon, and waiting for conditions.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub(crate) mod agent;
+pub(crate) mod config;
+pub(crate) mod http;
+pub(crate) mod raw;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use kmesh_probe::Status;
+use kmesh_probe::status::Requests;
+use netns_lab::{Lab, PodSpec, ServiceSpec, Topology};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use self::agent::{Agent, agent};
+use self::config::{cluster, http, resources, route, tcp};
+use self::http::Client;
+
+/// True if the test can run. A skip looks like a pass, so with CI=true it is a failure.
+pub(crate) fn root(test: &str) -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{test} needs root");
+    println!("SKIP {test}: needs root");
+    false
+}
+
+/// Waits until a condition holds; on failure the message is what it last said.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> Result<(), String>) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match holds() {
+            Ok(()) => return,
+            Err(why) => assert!(Instant::now() < deadline, "{what}: {why}"),
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// Port of the HTTP listener.
+pub(crate) const WEB: u16 = 80;
+/// Port of the TCP listener.
+pub(crate) const TCP: u16 = 9000;
+/// Port where the servers serve HTTP.
+pub(crate) const HTTP_PORT: u16 = 8080;
+/// Port where tests serve by hand.
+pub(crate) const RAW_PORT: u16 = 8090;
+/// A port where nobody listens.
+const DEAD_PORT: u16 = 9;
+
+/// A lab with two client pods and three servers, nobody enrolled yet.
+pub(crate) struct Mesh {
+    pub(crate) lab: Lab,
+    pub(crate) daemon: Option<Daemon>,
+    pub(crate) client: Agent,
+    pub(crate) servers: Vec<(String, Child)>,
+    pub(crate) dir: tempfile::TempDir,
+    name: String,
+}
+
+/// Pods that send.
+pub(crate) const CLIENTS: [&str; 2] = ["client", "other"];
+/// Pods that serve.
+pub(crate) const SERVERS: [&str; 3] = ["s1", "s2", "s3"];
+/// Every pod: servers are on this node.
+pub(crate) const LOCAL: [&str; 5] = ["client", "other", "s1", "s2", "s3"];
+
+impl Mesh {
+    /// A lab with servers but no daemon.
+    pub(crate) fn bare(test: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{test}-{}-{count}", std::process::id());
+        let pod = |name: &&str| PodSpec { name: (*name).to_owned(), ..PodSpec::default() };
+        let lab = Lab::up(&Topology {
+            name: test.to_owned(),
+            pods: LOCAL.iter().map(pod).collect(),
+            services: vec![ServiceSpec {
+                name: "web".to_owned(),
+                ports: vec![WEB, TCP],
+                pods: SERVERS.map(str::to_owned).to_vec(),
+                ..ServiceSpec::default()
+            }],
+        })
+        .unwrap();
+        let client = agent(&lab, "client");
+        let dir = tempfile::tempdir().unwrap();
+        Self { lab, daemon: None, client, servers: Vec::new(), dir, name }
+    }
+
+    /// The usual: servers run, everything is enrolled.
+    pub(crate) fn local(test: &str) -> Self {
+        Self::up(test, &LOCAL)
+    }
+
+    /// Only the client pods are enrolled: the servers might as well be on another node.
+    pub(crate) fn remote(test: &str) -> Self {
+        Self::up(test, &CLIENTS)
+    }
+
+    fn up(test: &str, enrolled: &[&str]) -> Self {
+        let mut mesh = Self::bare(test);
+        mesh.configure(&mesh.standard());
+        mesh.enrol(enrolled);
+        mesh.start();
+        // After the daemon: listeners from before enrolment are not covered.
+        SERVERS.iter().for_each(|server| mesh.serve(server));
+        mesh
+    }
+
+    /// The service's address.
+    pub(crate) fn vip(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.lab.services()[0].vip4.into(), port)
+    }
+
+    /// The service's IPv6 address.
+    pub(crate) fn vip6(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.lab.services()[0].vip6.into(), port)
+    }
+
+    /// Where a pod serves.
+    pub(crate) fn endpoint(&self, pod: &str, port: u16) -> SocketAddr {
+        SocketAddr::new(self.lab.pod(pod).unwrap().ipv4().into(), port)
+    }
+
+    fn endpoint6(&self, pod: &str, port: u16) -> SocketAddr {
+        SocketAddr::new(self.lab.pod(pod).unwrap().ipv6().into(), port)
+    }
+
+    /// The configuration of most tests. By path: `/one` only s1; `/weighted` s1 or s3, even; `/six` s1 by IPv6;
+    /// `/dead` a closed port; `/raw` what [`raw::serve`] does in s3; `/empty` no endpoints; else s1 and s2 by turns. `end-user: jason` goes to s3.
+    pub(crate) fn standard(&self) -> Value {
+        self.resources_with("stable")
+    }
+
+    /// The same with another cluster for the default route.
+    pub(crate) fn resources_with(&self, default: &str) -> Value {
+        let prefix = |prefix: &str| json!({ "prefix": prefix });
+        let canary = json!({
+            "prefix": "/",
+            "headers": [{ "name": "end-user", "string_match": { "exact": "jason" } }],
+        });
+        let hosts = json!([
+            { "name": "svc", "domains": ["svc.test", "*.svc.test"], "routes": [
+                route(&canary, &[("canary", 1)]),
+                route(&prefix("/one"), &[("one", 1)]),
+                route(&prefix("/weighted"), &[("one", 50), ("canary", 50)]),
+                route(&prefix("/six"), &[("six", 1)]),
+                route(&prefix("/dead"), &[("dead", 1)]),
+                route(&prefix("/empty"), &[("empty", 1)]),
+                route(&prefix("/raw"), &[("raw", 1)]),
+                route(&prefix("/"), &[(default, 1)]),
+            ] },
+            { "name": "strict", "domains": ["strict.test"], "routes": [
+                route(&json!({ "path": "/known" }), &[("one", 1)]),
+            ] },
+        ]);
+        let at = |pod: &str| self.endpoint(pod, HTTP_PORT);
+        resources(
+            &[
+                http(self.vip(WEB), &hosts),
+                http(self.vip6(WEB), &hosts),
+                tcp(self.vip(TCP), "echo"),
+            ],
+            &[
+                cluster("stable", &[at("s1"), at("s2")]),
+                cluster("canary", &[at("s3")]),
+                cluster("one", &[at("s1")]),
+                cluster("six", &[self.endpoint6("s1", HTTP_PORT)]),
+                cluster("dead", &[self.endpoint("s1", DEAD_PORT)]),
+                cluster("empty", &[]),
+                cluster("raw", &[self.endpoint("s3", RAW_PORT)]),
+                cluster("echo", &[self.endpoint("s2", TCP)]),
+            ],
+        )
+    }
+
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.dir.path().join("resources.yaml")
+    }
+
+    pub(crate) fn pods_path(&self) -> PathBuf {
+        self.dir.path().join("pods.json")
+    }
+
+    /// Writes the configuration, at once as an editor or a deployment tool would.
+    pub(crate) fn configure(&self, resources: &Value) {
+        replace(&self.config_path(), resources.to_string());
+    }
+
+    /// Writes the pods file.
+    pub(crate) fn enrol(&self, pods: &[&str]) {
+        replace(&self.pods_path(), self.pods(pods).to_string());
+    }
+
+    fn pods(&self, names: &[&str]) -> Value {
+        let pod = |name: &&str| {
+            let pod = self.lab.pod(name).unwrap();
+            json!({ "name": name, "netns": pod.netns_path(), "cgroup": pod.cgroup() })
+        };
+        names.iter().map(pod).collect()
+    }
+
+    /// The daemon's command line.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command =
+            self.lab.daemon_command(env!("CARGO_BIN_EXE_kmeshd"), name, &[]).unwrap();
+        command
+            .args(["run", "--name", name, "--config"])
+            .arg(self.config_path())
+            .arg("--pods")
+            .arg(self.pods_path())
+            .stderr(fs::File::create(self.log_path()).unwrap());
+        command
+    }
+
+    /// What the daemon says.
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.dir.path().join("kmeshd.log")
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    pub(crate) fn start(&mut self) {
+        let child = self.lab.spawn(quiet(self.command(&self.name))).unwrap();
+        let daemon = Daemon::ready(child, &self.name);
+        let Some(daemon) = daemon else {
+            panic!("kmeshd did not start: {}", fs::read_to_string(self.log_path()).unwrap());
+        };
+        self.daemon = Some(daemon);
+    }
+
+    /// Starts the server of a pod and waits until it is ready.
+    pub(crate) fn serve(&mut self, name: &str) {
+        self.serve_with(name, &[]);
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn serve_with(&mut self, name: &str, more: &[&str]) {
+        let pod = self.lab.pod(name).unwrap();
+        let mut command = pod.command(tool("kmesh-origin"));
+        command
+            .args(["--listen", &self.endpoint(name, HTTP_PORT).to_string()])
+            .args(["--listen", &self.endpoint6(name, HTTP_PORT).to_string()])
+            .args(["--tcp-echo", &self.endpoint(name, TCP).to_string(), "--tcp-echo-banner"])
+            .args(["--name", name])
+            .args(more);
+        let child = pod.spawn(quiet(command)).unwrap();
+        let Some(child) = wait_for_line(child, "ready") else {
+            panic!("kmesh-origin in {name} did not start");
+        };
+        self.servers.push((name.to_owned(), child));
+    }
+
+    /// Sends a signal to a pod's server.
+    pub(crate) fn signal(&self, name: &str, signal: Signal) {
+        let (_, child) = self.servers.iter().find(|(have, _)| have == name).unwrap();
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+    }
+
+    /// Kills a pod's server at once and waits for its end.
+    pub(crate) fn kill(&mut self, name: &str) {
+        let at = self.servers.iter().position(|(have, _)| have == name).unwrap();
+        let (_, mut child) = self.servers.remove(at);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// A connection from the client pod to the service.
+    pub(crate) fn connect(&self) -> Client {
+        Client::new(self.client.connect(self.vip(WEB)).unwrap())
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        kmesh_probe::client::status(&self.name).unwrap()
+    }
+
+    pub(crate) fn requests(&self) -> Requests {
+        self.status().requests
+    }
+
+    /// How many requests the kernel finished during `work`, and how many went to user space.
+    pub(crate) fn counted(&self, work: impl FnOnce()) -> (u64, u64) {
+        let before = self.requests();
+        work();
+        let after = self.requests();
+        (after.kernel - before.kernel, after.user - before.user)
+    }
+
+    /// A kernel upstream to each server, so that the requests that follow stay in the kernel.
+    pub(crate) fn warm(&self, client: &mut Client, paths: &[(&str, &str)]) {
+        for (path, headers) in paths {
+            eventually("requests are served in the kernel", || {
+                let (kernel, _) = self.counted(|| {
+                    client.get(path, headers);
+                });
+                if kernel == 1 { Ok(()) } else { Err(format!("{:?}", self.requests())) }
+            });
+        }
+    }
+
+    /// Ends the daemon with a signal and waits for its end.
+    pub(crate) fn stop(&mut self, signal: Signal) {
+        let mut daemon = self.daemon.take().unwrap();
+        kill(Pid::from_raw(daemon.child.id() as i32), signal).unwrap();
+        daemon.child.wait().unwrap();
+    }
+}
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    pub(crate) child: Child,
+    pub(crate) name: String,
+}
+
+impl Daemon {
+    /// Waits until the daemon is ready; `None` if it ended instead.
+    pub(crate) fn ready(child: Child, name: &str) -> Option<Self> {
+        let child = wait_for_line(child, "kmeshd ready")?;
+        Some(Self { child, name: name.to_owned() })
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        for (_, server) in &mut self.servers {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+            eprintln!("kmeshd said:\n{log}");
+            if let Ok(status) = kmesh_probe::client::status(&self.name) {
+                eprintln!("{status}");
+            }
+        }
+    }
+}
+
+fn quiet(mut command: Command) -> Command {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+/// Waits until the program printed that line; `None` if it ended instead.
+fn wait_for_line(mut child: Child, line: &str) -> Option<Child> {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    if lines.any(|read| read.is_ok_and(|read| read == line)) {
+        return Some(child);
+    }
+    child.wait().unwrap();
+    None
+}
+
+fn replace(path: &std::path::Path, text: String) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+/// A program of this workspace that belongs to another package.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let release = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/release");
+    let dir = std::env::var_os("KMESH_BIN_DIR").map_or_else(|| release.into(), PathBuf::from);
+    let path = dir.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build --release -p {name}, or set KMESH_BIN_DIR",
+        path.display()
+    );
+    path
+}

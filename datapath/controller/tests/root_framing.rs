@@ -1,0 +1,351 @@
+//! What a message is: however it is cut, counted or coded, its bytes arrive once, in order, with the right exchange.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its own functions too")]
+
+mod lab;
+
+use std::io::Write as _;
+use std::sync::mpsc;
+
+use lab::http::{get, hash, post};
+use lab::raw::{self, Connection};
+use lab::{Mesh, root};
+
+#[test]
+fn a_head_split_at_every_byte_is_one_request() {
+    if !root("a_head_split_at_every_byte_is_one_request") {
+        return;
+    }
+    let mesh = Mesh::local("split");
+    let mut client = mesh.connect();
+    mesh.warm(&mut client, &[("/", "end-user: jason\r\n")]);
+    let request = get("/split", "end-user: jason\r\nx-request-seq: 7\r\n");
+    let (kernel, user) = mesh.counted(|| {
+        for at in 1..request.len() {
+            let (first, second) = request.split_at(at);
+            client.send(first);
+            client.send(second);
+            let response = client.receive(false);
+            assert_eq!((response.status, response.server()), (200, "s3"), "split at {at}");
+            assert_eq!(response.header("x-request-seq"), "7", "split at {at}");
+        }
+        for byte in request.bytes() {
+            client.send([byte]);
+        }
+        assert_eq!(client.receive(false).server(), "s3", "byte by byte");
+    });
+    assert_eq!((kernel, user), (request.len() as u64, 0), "{:?}", mesh.requests());
+}
+
+/// Pipelined requests in one send are answered in order, whatever path each takes.
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    if !root("pipelined_requests_are_answered_in_order") {
+        return;
+    }
+    for mesh in [Mesh::local("pipeline"), Mesh::remote("pipeline-remote")] {
+        let mut client = mesh.connect();
+        mesh.warm(&mut client, &[("/one", ""), ("/", "end-user: jason\r\n")]);
+        for round in 0..20 {
+            let mut bytes = String::new();
+            for turn in 0..8 {
+                let (path, header) = match turn % 4 {
+                    0 => ("/one?delay=2ms", ""),
+                    1 => ("/", "end-user: jason\r\n"),
+                    2 => ("/empty", ""),
+                    _ => ("/one?size=5000", ""),
+                };
+                bytes += &get(path, &format!("{header}x-request-seq: {round}-{turn}\r\n"));
+            }
+            // Cut somewhere else in each round.
+            let (first, second) = bytes.split_at(bytes.len() * (round + 1) / 21);
+            client.send(first);
+            client.send(second);
+            for turn in 0..8 {
+                let response = client.receive(false);
+                let what = format!("round {round}, turn {turn}: {:?}", response.headers);
+                if turn % 4 == 2 {
+                    assert_eq!(response.status, 503, "{what}");
+                } else {
+                    assert_eq!(response.header("x-request-seq"), format!("{round}-{turn}"), "{what}");
+                    assert_eq!(response.server(), if turn % 4 == 1 { "s3" } else { "s1" }, "{what}");
+                }
+            }
+        }
+        // A client that has stopped pipelining is back in the kernel.
+        mesh.warm(&mut client, &[("/one", "")]);
+    }
+}
+
+/// The client sends its next request before it has read the whole answer to the one before.
+#[test]
+fn a_request_sent_before_the_last_answer_was_read_waits_its_turn() {
+    if !root("a_request_sent_before_the_last_answer_was_read_waits_its_turn") {
+        return;
+    }
+    let mesh = Mesh::local("eager");
+    let mut client = mesh.connect();
+    mesh.warm(&mut client, &[("/one", ""), ("/", "end-user: jason\r\n")]);
+    for size in [10, 5_000, 70_000, 300_000] {
+        client.send(get(&format!("/one?size={size}"), "x-request-seq: first\r\n"));
+        // The answer's head has come when its first byte has.
+        client.stream.peek(&mut [0]).unwrap();
+        client.send(get("/", "end-user: jason\r\nx-request-seq: second\r\n"));
+        let first = client.receive(false);
+        assert_eq!((first.header("x-request-seq"), first.body.len()), ("first", size));
+        let second = client.receive(false);
+        assert_eq!((second.header("x-request-seq"), second.server()), ("second", "s3"), "{size}");
+    }
+}
+
+#[test]
+fn request_bodies_arrive_whole() {
+    if !root("request_bodies_arrive_whole") {
+        return;
+    }
+    for mesh in [Mesh::local("bodies"), Mesh::remote("bodies-remote")] {
+        let mut client = mesh.connect();
+        mesh.warm(&mut client, &[("/one", "")]);
+        for size in [0, 1, 1_000, 4_096, 20_000, 60_000, 65_536, 200_000, 1_000_000] {
+            let bytes: Vec<u8> = (0..size).map(|i| (i * 7 % 251) as u8).collect();
+            for pieces in [1, 2, 5] {
+                // kmesh-origin echoes the body; `size` keeps the answer small.
+                let (head, body) = post("/one?size=3", &bytes);
+                client.send(head);
+                for piece in body.chunks((size / pieces).max(1)) {
+                    client.send(piece);
+                }
+                let response = client.receive(false);
+                let found = (response.status, response.header("x-body-hash"));
+                assert_eq!(found, (200, hash(&body).as_str()), "{size} bytes in {pieces} pieces");
+            }
+        }
+        assert!(mesh.requests().kernel >= 10, "{:?}", mesh.requests());
+    }
+}
+
+#[test]
+fn chunked_requests_are_served() {
+    if !root("chunked_requests_are_served") {
+        return;
+    }
+    let mesh = Mesh::local("chunked");
+    let mut client = mesh.connect();
+    for turn in 0..3 {
+        client.send(
+            "POST /one?size=3 HTTP/1.1\r\nHost: svc.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        );
+        client.send("lo\r\n1\r\n!\r\n0\r\n\r\n");
+        let response = client.receive(false);
+        assert_eq!(response.header("x-body-hash"), hash(b"hello!"), "turn {turn}");
+        assert_eq!(client.get("/", "end-user: jason\r\n").server(), "s3", "turn {turn}");
+    }
+}
+
+#[test]
+fn large_and_small_responses_share_a_connection() {
+    if !root("large_and_small_responses_share_a_connection") {
+        return;
+    }
+    for mesh in [Mesh::local("large"), Mesh::remote("large-remote")] {
+        let mut client = mesh.connect();
+        mesh.warm(&mut client, &[("/one", "")]);
+        let expected = |size: usize| -> Vec<u8> { (0..size).map(|i| (i * 31 % 253) as u8).collect() };
+        for size in [3, 70_000, 200_000, 1_000, 65_000, 5_000_000, 10, 66_000] {
+            // The origin echoes what it is sent, so the test knows every byte.
+            let (head, body) = post("/one", &expected(size));
+            client.send(head);
+            client.send(body);
+            let response = client.receive(false);
+            assert_eq!(response.status, 200, "{size}");
+            assert_eq!(hash(&response.body), hash(&expected(size)), "{size} bytes");
+            assert_eq!(client.get("/one?size=9", "").body.len(), 9, "after {size}");
+        }
+        mesh.warm(&mut client, &[("/one", "")]);
+        assert!(mesh.requests().by_reason["relayed"] > 0, "{:?}", mesh.requests());
+    }
+}
+
+/// Answers `/raw/...` in many ways.
+fn many_ways(mut connection: Connection) {
+    while let Some(request) = connection.request() {
+        let mut parts: Vec<&str> = Vec::new();
+        let path = request.line.split(' ').nth(1).unwrap();
+        match path {
+            "/raw/chunked" => parts.extend([
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+                "5\r\nhel",
+                "lo\r\n3\r\nyou\r\n0\r\n",
+                "\r\n",
+            ]),
+            "/raw/chunked-at-once" => parts.push(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n3\r\nyou\r\n0\r\n\r\n",
+            ),
+            "/raw/empty" => parts.push("HTTP/1.1 204 No Content\r\n\r\n"),
+            "/raw/same" => parts.push("HTTP/1.1 304 Not Modified\r\ncontent-length: 8\r\n\r\n"),
+            "/raw/split" => parts.extend(["HTTP/1.1 200 OK\r\nconte", "nt-length: 8\r\n", "\r\nhello", "you"]),
+            "/raw/hint" => parts.push(
+                "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhelloyou",
+            ),
+            "/raw/until-close" => parts.push("HTTP/1.1 200 OK\r\n\r\nhelloyou"),
+            "/raw/last" => parts.push("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 8\r\n\r\nhelloyou"),
+            _ => parts.push("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhelloyou"),
+        }
+        let to_head = request.line.starts_with("HEAD");
+        if to_head {
+            parts = vec!["HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n"];
+        }
+        for part in parts {
+            if connection.stream.write_all(part.as_bytes()).is_err() {
+                return;
+            }
+        }
+        if path == "/raw/until-close" || path == "/raw/last" {
+            return;
+        }
+    }
+}
+
+#[test]
+fn responses_end_where_they_end() {
+    if !root("responses_end_where_they_end") {
+        return;
+    }
+    for mesh in [Mesh::local("ways"), Mesh::remote("ways-remote")] {
+        let _server = raw::serve(&mesh, many_ways);
+        let mut client = mesh.connect();
+        mesh.warm(&mut client, &[("/raw/plain", "")]);
+        for turn in 0..4 {
+            for (path, status) in [
+                ("/raw/chunked", 200),
+                ("/raw/empty", 204),
+                ("/raw/chunked-at-once", 200),
+                ("/raw/same", 304),
+                ("/raw/split", 200),
+                ("/raw/hint", 200),
+                ("/raw/last", 200),
+                ("/raw/plain", 200),
+                ("/raw/until-close", 200),
+            ] {
+                let response = client.get(path, "");
+                let body: &[u8] = if status == 200 { b"helloyou" } else { b"" };
+                assert_eq!((response.status, &*response.body), (status, body), "{path}, turn {turn}");
+                client.send(format!("HEAD {path} HTTP/1.1\r\nHost: svc.test\r\n\r\n"));
+                let head = client.receive(true);
+                assert_eq!(head.header("content-length"), "8", "HEAD {path}, turn {turn}");
+                assert_eq!(client.get("/raw/plain", "").body, b"helloyou", "after {path}, turn {turn}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_expects_100_continue_gets_it() {
+    if !root("a_client_that_expects_100_continue_gets_it") {
+        return;
+    }
+    let mesh = Mesh::local("expect");
+    let mut client = mesh.connect();
+    mesh.warm(&mut client, &[("/one", "")]);
+    for turn in 0..3 {
+        client.send(
+            "POST /one HTTP/1.1\r\nHost: svc.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n",
+        );
+        assert_eq!(client.one(false).unwrap().status, 100, "turn {turn}");
+        client.send("body");
+        let response = client.receive(false);
+        assert_eq!((response.status, &*response.body), (200, &b"body"[..]), "turn {turn}");
+    }
+    mesh.warm(&mut client, &[("/one", "")]);
+}
+
+#[test]
+fn connection_close_is_between_client_and_mesh() {
+    if !root("connection_close_is_between_client_and_mesh") {
+        return;
+    }
+    let mesh = Mesh::local("close");
+    let mut first = mesh.connect();
+    mesh.warm(&mut first, &[("/one", "")]);
+    for _ in 0..10 {
+        let mut client = mesh.connect();
+        let response = client.get("/one", "Connection: close\r\n");
+        assert_eq!((response.status, response.server()), (200, "s1"));
+        assert!(client.ended(), "the mesh closes");
+    }
+    let (kernel, _) = mesh.counted(|| assert_eq!(first.get("/one", "").server(), "s1"));
+    assert_eq!(kernel, 1, "the upstream survived: {:?}", mesh.requests());
+}
+
+#[test]
+fn what_is_not_http_1_1_is_refused_as_envoy_does() {
+    if !root("what_is_not_http_1_1_is_refused_as_envoy_does") {
+        return;
+    }
+    let mesh = Mesh::local("refuse");
+    let lines = |count: usize| -> String {
+        let line = format!("x-filler: {}\r\n", "x".repeat(988));
+        line.repeat(count)
+    };
+    let old = "GET /one HTTP/1.0\r\nHost: svc.test\r\n\r\n".to_owned();
+    for (what, bytes, status) in [
+        ("HTTP/1.0", old, 426),
+        ("bytes", "\0\u{1}\u{2}nonsense\r\n\r\n".to_owned(), 400),
+        ("no host", "GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("two lengths", get("/one", "Content-Length: 1\r\nContent-Length: 2\r\n"), 400),
+        ("a head of 70 KiB", get("/one", &lines(70)), 431),
+    ] {
+        let mut client = mesh.connect();
+        client.send(&bytes);
+        assert_eq!(client.receive(false).status, status, "{what}");
+        // Another client is not concerned.
+        assert_eq!(mesh.connect().get("/one", "").server(), "s1", "after {what}");
+    }
+    let mut client = mesh.connect();
+    for kilobytes in [3, 5, 50] {
+        let response = client.get("/one", &lines(kilobytes));
+        assert_eq!((response.status, response.server()), (200, "s1"), "a head of {kilobytes} KiB");
+    }
+}
+
+/// A server that answers before it has the whole request must not make the next one on that upstream begin in the middle.
+#[test]
+fn an_early_answer_does_not_confuse_the_next_request() {
+    if !root("an_early_answer_does_not_confuse_the_next_request") {
+        return;
+    }
+    for mesh in [Mesh::local("early"), Mesh::remote("early-remote")] {
+        let (sender, seen) = mpsc::channel();
+        let _server = raw::serve(&mesh, move |mut connection| {
+            while let Some(mut request) = connection.head() {
+                let early = request.line.starts_with("POST");
+                if early {
+                    connection.stream.write_all(b"HTTP/1.1 413 Large\r\ncontent-length: 0\r\n\r\n").unwrap();
+                }
+                if connection.body(&mut request).is_none() {
+                    return;
+                }
+                let _ = sender.send(request.line);
+                if !early {
+                    connection.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+                }
+            }
+        });
+        let mut other = mesh.connect();
+        mesh.warm(&mut other, &[("/raw", "")]);
+        let mut client = mesh.connect();
+        let (head, body) = post("/raw", b"GET /stolen HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.send(head);
+        assert_eq!(client.receive(false).status, 413);
+        for _ in 0..3 {
+            assert_eq!(other.get("/raw", "").status, 200, "another client's request");
+        }
+        // The mesh may have ended the connection: then this fails.
+        let _ = client.stream.write_all(&body);
+        for _ in 0..3 {
+            assert_eq!(other.get("/raw", "").status, 200, "another client's request");
+        }
+        while let Ok(line) = seen.try_recv() {
+            assert!(line.ends_with("/raw"), "a body was taken for a request: {line}");
+        }
+    }
+}
