@@ -16,9 +16,10 @@ fn main() -> Result<()> {
         println!("cargo:rerun-if-changed={}", crates.join(path).display());
     }
     println!("cargo:rerun-if-env-changed=PATH");
-    let object = PathBuf::from(env::var("OUT_DIR")?).join("kmesh");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
     if env::var("AYA_BUILD_SKIP").is_ok_and(|skip| skip == "1" || skip == "true") {
-        fs::write(object, [])?;
+        fs::write(out.join("kmesh"), [])?;
+        fs::write(out.join("testrun"), [])?;
         return Ok(());
     }
     let Some(linker) = find_in_path("bpf-linker") else {

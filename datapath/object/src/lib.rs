@@ -2,3 +2,6 @@
 
 /// The ELF object with all programs and maps; empty if it was built with `AYA_BUILD_SKIP=1`.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kmesh"));
+
+/// The ELF object with `decide_head`, the decision for `BPF_PROG_TEST_RUN`; empty if it was built with `AYA_BUILD_SKIP=1`.
+pub static TESTRUN: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/testrun"));

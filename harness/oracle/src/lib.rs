@@ -6,6 +6,8 @@
 //! cases (overlapping patterns, equal lengths, repeated headers) are frequent.
 
 pub mod generate;
+#[cfg(feature = "kernel")]
+pub mod kernel;
 pub mod native;
 pub mod reference;
 mod request;
