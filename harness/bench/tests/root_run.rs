@@ -154,7 +154,13 @@ fn a_run_leaves_a_folder_that_the_schema_accepts_and_nothing_else() {
     for arm in &summary.arms {
         assert!(arm.achieved_rps > 100.0 && arm.sent > 0, "{arm:?}");
         assert_eq!((arm.errors, arm.wrong_decisions), (0, 0), "{arm:?}");
-        assert_eq!(arm.served_by.len(), 4, "{arm:?}");
+        // nftables picks an endpoint at random for each of the 8 connections: it may well leave one out.
+        let all = arm.served_by.len() == 4 || arm.name == "dnat";
+        let known = arm
+            .served_by
+            .keys()
+            .all(|server| server.starts_with("web-"));
+        assert!(all && known && !arm.served_by.is_empty(), "{arm:?}");
         assert!(
             (arm.connections_per_client.unwrap() - 1.0).abs() < 0.01,
             "{arm:?}"
