@@ -11,7 +11,9 @@ const INSTALL: &str = "run ci/setup.sh, or install a nightly toolchain with the 
                        and bpf-linker";
 
 fn main() -> Result<()> {
-    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no parent folder")?;
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("no parent folder")?;
     for path in ["api", "orchestration", "runtime"] {
         println!("cargo:rerun-if-changed={}", crates.join(path).display());
     }
@@ -30,7 +32,9 @@ fn main() -> Result<()> {
     let runtime = crates.join("runtime");
     let package = Package {
         name: "kmesh-runtime",
-        root_dir: runtime.to_str().context("the path of the checkout is not UTF-8")?,
+        root_dir: runtime
+            .to_str()
+            .context("the path of the checkout is not UTF-8")?,
         ..Package::default()
     };
     aya_build::build_ebpf([package], toolchain()?)
@@ -42,7 +46,10 @@ fn toolchain() -> Result<Toolchain<'static>> {
     let sysroot = |command: &mut Command| -> Option<PathBuf> {
         let output = command.args(["--print", "sysroot"]).output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| PathBuf::from(text.trim()).join("lib/rustlib"))
+        output
+            .status
+            .success()
+            .then(|| PathBuf::from(text.trim()).join("lib/rustlib"))
     };
     let rustup = |name: &str| sysroot(Command::new("rustup").args(["run", name, "rustc"]));
     let has_core = |root: PathBuf| root.join("bpfel-unknown-none/lib").is_dir();
@@ -64,5 +71,7 @@ fn toolchain() -> Result<Toolchain<'static>> {
 
 fn find_in_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
 }

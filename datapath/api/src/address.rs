@@ -17,7 +17,10 @@ impl Address {
     /// An IPv4 address from the kernel's network-order word and a host-order port.
     #[inline(always)]
     pub const fn v4(ip_be: u32, port: u32) -> Self {
-        Self { ip_be: [0, 0, MAPPED_BE, ip_be], port }
+        Self {
+            ip_be: [0, 0, MAPPED_BE, ip_be],
+            port,
+        }
     }
 
     /// An IPv6 address from the kernel's network-order words and a host-order port.
@@ -53,10 +56,12 @@ impl From<core::net::SocketAddr> for Address {
             core::net::IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
             core::net::IpAddr::V6(ip) => ip.octets(),
         };
-        let word = |i: usize| {
-            u32::from_ne_bytes([octets[i], octets[i + 1], octets[i + 2], octets[i + 3]])
-        };
-        Self { ip_be: [word(0), word(4), word(8), word(12)], port: u32::from(address.port()) }
+        let word =
+            |i: usize| u32::from_ne_bytes([octets[i], octets[i + 1], octets[i + 2], octets[i + 3]]);
+        Self {
+            ip_be: [word(0), word(4), word(8), word(12)],
+            port: u32::from(address.port()),
+        }
     }
 }
 
@@ -78,7 +83,12 @@ mod tests {
 
     #[test]
     fn addresses_survive_the_round_trip() {
-        for text in ["10.96.0.1:80", "[fd00:10:96::1]:8080", "255.255.255.255:65535", "[::]:0"] {
+        for text in [
+            "10.96.0.1:80",
+            "[fd00:10:96::1]:8080",
+            "255.255.255.255:65535",
+            "[::]:0",
+        ] {
             let address: SocketAddr = text.parse().unwrap();
             let abi = Address::from(address);
             assert_eq!(SocketAddr::from(abi), address, "{text}");

@@ -37,6 +37,10 @@ pub struct Client {
     pub generation: u64,
     /// Requests passed to the anchor so far.
     pub passed: u64,
+    /// 1 while the kernel may hold the message in its cork buffer: see `kmesh_runtime::request`.
+    pub corked: u32,
+    /// Padding; zero.
+    pub reserved: u32,
     /// Scratch for the request head.
     pub head: Head<HEAD_MAX>,
 }

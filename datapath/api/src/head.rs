@@ -144,7 +144,11 @@ impl<const N: usize> Head<N> {
             content_length: 0,
             found_count: 0,
             connection_at: 0,
-            found: [Found { name: 0, value: 0, node: 0 }; FOUND_MAX],
+            found: [Found {
+                name: 0,
+                value: 0,
+                node: 0,
+            }; FOUND_MAX],
         }
     }
 }

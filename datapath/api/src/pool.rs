@@ -20,13 +20,20 @@ pub const RELAY: u32 = 4;
 /// No longer usable; the controller closes it and makes the slot vacant.
 pub const RETIRED: u32 = 5;
 
+/// The connection works.
+pub const ALIVE: u32 = 0;
+/// The far end died: an exchange in flight is lost.
+pub const DEAD: u32 = 1;
+/// Its pod or endpoint left: an exchange in flight may end, and then the connection is closed.
+pub const UNWANTED: u32 = 2;
+
 /// One upstream connection.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Upstream {
     /// One of the states above.
     pub state: u32,
-    /// 1 once the far end died: the free list may still hold the slot, and whoever pops it retires it.
+    /// [`ALIVE`], [`DEAD`] or [`UNWANTED`]: a slot that is not alive is not leased again; whoever pops it retires it.
     pub dead: u32,
     /// The client pod's index.
     pub pod: u32,
@@ -46,6 +53,10 @@ pub struct Upstream {
     pub head_request: u32,
     /// 1 once the first byte of the response has been seen.
     pub answered: u32,
+    /// 1 while the leaseholder still owes bytes of its request: a response that ends now leaves the upstream out of step.
+    pub sending: u32,
+    /// Padding; zero.
+    pub reserved: u32,
     /// Scratch for the response head; one exchange at a time, so one user at a time.
     pub head: Head<RESPONSE_HEAD_MAX>,
 }
@@ -90,10 +101,10 @@ pub struct Pool {
     pub slots: [u32; POOL_MAX],
 }
 
-/// What `pool_donate` is told (its test-run input after a 14-byte Ethernet header).
+/// What `pool_donate` and `pool_withdraw` are told (their test-run input after a 14-byte Ethernet header).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Donation {
-    /// The slot that becomes free.
+    /// The slot that becomes free, or is to be free no more.
     pub slot: u32,
 }

@@ -12,4 +12,14 @@ macro_rules! plain {
     )*};
 }
 
-plain!(Address, Answered, Waiting, Anchored, AnchoredKey, Pod, Connection, Pool, PoolKey);
+plain!(
+    Address,
+    Answered,
+    Waiting,
+    Anchored,
+    AnchoredKey,
+    Pod,
+    Connection,
+    Pool,
+    PoolKey
+);

@@ -1,6 +1,6 @@
 //! The daemon: loads, enrols, follows its files, cleans up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -72,12 +72,19 @@ const FOLLOW: Duration = Duration::from_millis(200);
 /// configuration stays.
 pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
     let listener = status::listen(&options.name).with_context(|| {
-        format!("another kmeshd named {} is running; give this one another --name", options.name)
+        format!(
+            "another kmeshd named {} is running; give this one another --name",
+            options.name
+        )
     })?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let node = Arc::new(Node::new(Datapath::load()?));
-    let daemon = Arc::new(Daemon { options, node, state: Mutex::default() });
+    let daemon = Arc::new(Daemon {
+        options,
+        node,
+        state: Mutex::default(),
+    });
     daemon.configure()?;
     daemon.enrol()?;
     tokio::spawn(status::answer(Arc::clone(&daemon), listener));
@@ -111,12 +118,25 @@ impl Daemon {
     /// Reads, compiles and activates the configuration.
     fn configure(&self) -> Result<()> {
         let config = kmesh_config::read(&self.options.config)?;
-        let classes = Classes { l4: self.options.l4 };
+        let classes = Classes {
+            l4: self.options.l4,
+        };
         let compiled = kmesh_config::compile(&config, &mut self.state().identities, classes)?;
-        let number = self.node.generation().map_or(0, |generation| generation.number) + 1;
+        let number = self
+            .node
+            .generation()
+            .map_or(0, |generation| generation.number)
+            + 1;
         swap(&self.node.datapath(), number, &compiled.image);
-        let generation = Generation { number, image: compiled.image, names: compiled.names };
+        let endpoints = &compiled.image.endpoints[..compiled.names.endpoints.len()];
+        let endpoints: HashSet<u32> = endpoints.iter().map(|endpoint| endpoint.id).collect();
+        let generation = Generation {
+            number,
+            image: compiled.image,
+            names: compiled.names,
+        };
         self.node.set_generation(Arc::new(generation));
+        upstream::retire(&self.node, |key| !endpoints.contains(&key.endpoint));
         info!(generation = number, config = %self.options.config.display(), "configured");
         Ok(())
     }
@@ -131,12 +151,16 @@ impl Daemon {
                 && wanted.iter().any(|spec| *spec == enrolled.pod.spec);
             if !stays {
                 enrolled.pod.release(&mut self.node.datapath());
+                upstream::retire(&self.node, |key| key.pod == enrolled.pod.index);
                 info!(pod = name, "released");
             }
             stays
         });
         let known: BTreeSet<String> = state.pods.keys().cloned().collect();
-        for spec in wanted.into_iter().filter(|spec| !known.contains(&spec.name)) {
+        for spec in wanted
+            .into_iter()
+            .filter(|spec| !known.contains(&spec.name))
+        {
             let enrolled = self.enrol_one(&state, spec)?;
             state.pods.insert(enrolled.pod.spec.name.clone(), enrolled);
         }

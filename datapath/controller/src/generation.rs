@@ -27,11 +27,15 @@ pub struct Generation {
 /// # Panics
 /// Never: the kernel holds two images.
 pub fn swap(datapath: &Datapath, number: u64, image: &Image) {
-    let Some(active) = datapath.active.at(0) else { return };
+    let Some(active) = datapath.active.at(0) else {
+        return;
+    };
     // SAFETY: a live, aligned u32 in shared memory that is only accessed atomically.
     let active = unsafe { AtomicU32::from_ptr(active.as_ptr()) };
     let inactive = active.load(Ordering::Acquire) & 1 ^ 1;
-    let Some(target) = datapath.images.at(inactive as usize) else { return };
+    let Some(target) = datapath.images.at(inactive as usize) else {
+        return;
+    };
     // SAFETY: a live, aligned u64 in shared memory that is only accessed atomically.
     let generation = unsafe { AtomicU64::from_ptr(&raw mut (*target.as_ptr()).generation) };
     generation.store(0, Ordering::SeqCst);

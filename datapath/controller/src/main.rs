@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use kmesh_controller::daemon::{self, Options};
 use kmesh_controller::load::check::check;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 /// Routes the HTTP requests of this node's pods in the kernel.
@@ -51,7 +52,17 @@ fn main() -> ExitCode {
         )
         .init();
     let outcome = match Arguments::parse().command {
-        Command::Run { config, pods, name, l4 } => run(Options { config, pods, name, l4 }),
+        Command::Run {
+            config,
+            pods,
+            name,
+            l4,
+        } => run(Options {
+            config,
+            pods,
+            name,
+            l4,
+        }),
         Command::Check { config } => report(config),
     };
     outcome.unwrap_or_else(|error| {
@@ -61,8 +72,13 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> Result<ExitCode> {
+    // Every anchored connection is a descriptor here, and so is every upstream.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     // One thread: the kernel carries the traffic, and this daemon should not compete for the pods' CPUs.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(daemon::run(options, || {
         // Nobody may be listening; the daemon runs all the same.
         let _ = writeln!(io::stdout(), "kmeshd ready").and_then(|()| io::stdout().flush());
@@ -76,7 +92,11 @@ fn report(config: Option<PathBuf>) -> Result<ExitCode> {
     for requirement in check() {
         let verdict = requirement.failure.as_deref().unwrap_or("ok");
         met &= requirement.failure.is_none();
-        writeln!(out, "{:24} {:55} {verdict}", requirement.name, requirement.purpose)?;
+        writeln!(
+            out,
+            "{:24} {:55} {verdict}",
+            requirement.name, requirement.purpose
+        )?;
     }
     if let Some(path) = config {
         let config = kmesh_config::read(&path)?;
@@ -84,5 +104,9 @@ fn report(config: Option<PathBuf>) -> Result<ExitCode> {
         kmesh_config::compile(&config, &mut identities, kmesh_config::Classes::default())?;
         writeln!(out, "{:24} {:55} ok", "configuration", path.display())?;
     }
-    Ok(if met { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if met {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }

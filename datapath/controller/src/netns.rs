@@ -26,16 +26,18 @@ impl Netns {
         let file = File::open(path)?;
         let (jobs, work) = channel::<Job>();
         let (entered, result) = channel();
-        std::thread::Builder::new().name("netns".to_owned()).spawn(move || {
-            let outcome = setns(file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
-            let failed = outcome.is_err();
-            if entered.send(outcome).is_err() || failed {
-                return;
-            }
-            while let Ok(job) = work.recv() {
-                job();
-            }
-        })?;
+        std::thread::Builder::new()
+            .name("netns".to_owned())
+            .spawn(move || {
+                let outcome = setns(file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
+                let failed = outcome.is_err();
+                if entered.send(outcome).is_err() || failed {
+                    return;
+                }
+                while let Ok(job) = work.recv() {
+                    job();
+                }
+            })?;
         result.recv().map_err(|_| gone())??;
         Ok(Self { jobs })
     }

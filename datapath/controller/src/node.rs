@@ -45,12 +45,18 @@ impl Node {
 
     /// The current configuration; `None` before the first.
     pub fn generation(&self) -> Option<Arc<Generation>> {
-        self.generation.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.generation
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Replaces the current configuration.
     pub fn set_generation(&self, generation: Arc<Generation>) {
-        *self.generation.write().unwrap_or_else(PoisonError::into_inner) = Some(generation);
+        *self
+            .generation
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(generation);
     }
 
     /// The client connections in user space.

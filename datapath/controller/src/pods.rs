@@ -7,8 +7,10 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use kmesh_api::Address;
+use kmesh_api::pod::AnchoredKey;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::load::{Attached, Datapath, LoadError};
@@ -90,7 +92,10 @@ pub enum PodError {
 /// # Errors
 /// [`PodError::File`].
 pub fn read(path: &Path) -> Result<Vec<PodSpec>, PodError> {
-    let wrong = |source| PodError::File { path: path.display().to_string(), source };
+    let wrong = |source| PodError::File {
+        path: path.display().to_string(),
+        source,
+    };
     let text = std::fs::read(path).map_err(wrong)?;
     serde_json::from_slice(&text).map_err(|error| wrong(error.into()))
 }
@@ -106,10 +111,8 @@ pub struct Pod {
     /// Makes sockets in its namespace.
     pub netns: Netns,
     cookie: u64,
-    #[expect(dead_code, reason = "held: dropping it detaches the pod's programs")]
-    attached: Attached,
-    #[expect(dead_code, reason = "held: the lock that keeps a second daemon away")]
-    lock: Flock<File>,
+    /// The pod's programs and the lock that keeps a second daemon away; `None` once released.
+    held: Mutex<Option<(Attached, Flock<File>)>>,
 }
 
 impl Pod {
@@ -123,7 +126,10 @@ impl Pod {
         index: u32,
     ) -> Result<(Self, Vec<std::net::TcpListener>), PodError> {
         let pod = || spec.name.clone();
-        let kernel = |source| PodError::Kernel { pod: spec.name.clone(), source };
+        let kernel = |source| PodError::Kernel {
+            pod: spec.name.clone(),
+            source,
+        };
         let lock = lock(&spec)?;
         let netns = Netns::enter(&spec.netns).map_err(|source| PodError::Netns {
             pod: pod(),
@@ -143,38 +149,72 @@ impl Pod {
             return Err(PodError::NoAddress { pod: pod() });
         }
         let mut listeners = Vec::new();
-        let mut record = kmesh_api::pod::Pod { index, ..Default::default() };
+        let mut record = kmesh_api::pod::Pod {
+            index,
+            ..Default::default()
+        };
         for &address in &addresses {
-            let failed = |source| PodError::Anchor { pod: spec.name.clone(), address, source };
+            let failed = |source| PodError::Anchor {
+                pod: spec.name.clone(),
+                address,
+                source,
+            };
             let listener = netns
                 .run(move || std::net::TcpListener::bind(SocketAddr::new(address, 0)))
                 .and_then(|result| result)
                 .map_err(failed)?;
             let anchor = Address::from(listener.local_addr().map_err(failed)?);
-            if address.is_ipv4() { record.anchor4 = anchor } else { record.anchor6 = anchor }
+            if address.is_ipv4() {
+                record.anchor4 = anchor
+            } else {
+                record.anchor6 = anchor
+            }
             listeners.push(listener);
         }
-        datapath
-            .pods
-            .insert(cookie, record, 0)
-            .map_err(|source| kernel(LoadError::Map { map: "PODS", source }))?;
+        datapath.pods.insert(cookie, record, 0).map_err(|source| {
+            kernel(LoadError::Map {
+                map: "PODS",
+                source,
+            })
+        })?;
         let attached = datapath.attach(&*lock).map_err(|source| {
             // The entry would send connections to an anchor that is about to close.
             let _ = datapath.pods.remove(&cookie);
             kernel(source)
         })?;
-        Ok((Self { spec, index, addresses, netns, cookie, attached, lock }, listeners))
+        let held = Mutex::new(Some((attached, lock)));
+        Ok((
+            Self {
+                spec,
+                index,
+                addresses,
+                netns,
+                cookie,
+                held,
+            },
+            listeners,
+        ))
     }
 
     /// The address that upstreams to `endpoint` leave from; `None` if the pod lacks the family.
     pub fn source(&self, endpoint: SocketAddr) -> Option<IpAddr> {
-        self.addresses.iter().copied().find(|address| address.is_ipv4() == endpoint.is_ipv4())
+        self.addresses
+            .iter()
+            .copied()
+            .find(|address| address.is_ipv4() == endpoint.is_ipv4())
     }
 
-    /// Removes the pod's traces from the kernel's tables; its programs go with it.
+    /// Detaches the pod's programs and removes its traces from the kernel's tables. Connections may still hold the pod.
     pub fn release(&self, datapath: &mut Datapath) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // A missing entry is what this asks for.
         let _ = datapath.pods.remove(&self.cookie);
+        // Without its programs nobody notices when the pod's connections close.
+        let keys = datapath.anchored.keys().filter_map(Result::ok);
+        let own: Vec<AnchoredKey> = keys.filter(|key| key.pod == self.index).collect();
+        for key in own {
+            let _ = datapath.anchored.remove(&key);
+        }
     }
 }
 
@@ -182,10 +222,16 @@ fn lock(spec: &PodSpec) -> Result<Flock<File>, PodError> {
     let path = || spec.cgroup.display().to_string();
     let file = File::open(&spec.cgroup).map_err(|source| PodError::Kernel {
         pod: spec.name.clone(),
-        source: LoadError::Cgroup { pod: spec.name.clone(), path: path(), source },
+        source: LoadError::Cgroup {
+            pod: spec.name.clone(),
+            path: path(),
+            source,
+        },
     })?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| PodError::Taken { pod: spec.name.clone(), path: path() })
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| PodError::Taken {
+        pod: spec.name.clone(),
+        path: path(),
+    })
 }
 
 /// The cookie of the calling thread's network namespace (`SO_NETNS_COOKIE`, Linux 5.14).
@@ -206,14 +252,20 @@ fn cookie() -> io::Result<u64> {
             &raw mut length,
         )
     };
-    if failed == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+    if failed == 0 {
+        Ok(cookie)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The first global address of each family in the calling thread's network namespace.
 fn addresses() -> io::Result<Vec<IpAddr>> {
     let mut found: Vec<IpAddr> = Vec::new();
     for interface in nix::ifaddrs::getifaddrs()? {
-        let Some(address) = interface.address else { continue };
+        let Some(address) = interface.address else {
+            continue;
+        };
         let address = if let Some(v4) = address.as_sockaddr_in() {
             IpAddr::V4(v4.ip())
         } else if let Some(v6) = address.as_sockaddr_in6() {
@@ -222,7 +274,9 @@ fn addresses() -> io::Result<Vec<IpAddr>> {
             continue;
         };
         let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        let have = found.iter().any(|other| other.is_ipv4() == address.is_ipv4());
+        let have = found
+            .iter()
+            .any(|other| other.is_ipv4() == address.is_ipv4());
         if !address.is_loopback() && !link_local && !have {
             found.push(address);
         }

@@ -24,7 +24,9 @@ pub fn listen(name: &str) -> io::Result<UnixListener> {
 /// Answers until the task is aborted.
 pub async fn answer(daemon: Arc<Daemon>, listener: UnixListener) {
     loop {
-        let Ok((mut stream, _)) = listener.accept().await else { continue };
+        let Ok((mut stream, _)) = listener.accept().await else {
+            continue;
+        };
         let document = serde_json::to_vec(&status(&daemon)).unwrap_or_default();
         if let Err(error) = stream.write_all(&document).await {
             debug!(%error, "a status reader left early");

@@ -24,29 +24,44 @@ struct Walk<'a, const N: usize> {
     progress: &'a mut Progress,
 }
 
+/// Bytes that one iteration consumes.
+const RUN: u32 = 8;
+
 impl<const N: usize> Body for Walk<'_, N> {
     #[inline(always)]
     fn run(&mut self, index: u32) -> bool {
-        let from_start = self.head.host_at.wrapping_add(index);
-        if from_start >= self.head.host_end {
-            return false;
+        let mut done = index.wrapping_mul(RUN);
+        let mut forward = self.progress.forward;
+        let mut backward = self.progress.backward;
+        let length = self.head.host_end.wrapping_sub(self.head.host_at);
+        for _ in 0..RUN {
+            if done >= length || forward == DEAD && backward == DEAD {
+                break;
+            }
+            let from_start = self.head.host_at.wrapping_add(done);
+            let from_end = self.head.host_end.wrapping_sub(done).wrapping_sub(1);
+            done = done.wrapping_add(1);
+            // A wildcard's node counts only when another character follows it: this one.
+            if forward != DEAD {
+                let pass = node(self.image, forward).pass;
+                if pass != 0 {
+                    self.progress.prefix = pass;
+                }
+                let byte = lower(self.head.bytes[from_start as usize & (N - 1)]);
+                forward = step(self.image, forward, byte);
+            }
+            if backward != DEAD {
+                let pass = node(self.image, backward).pass;
+                if pass != 0 {
+                    self.progress.suffix = pass;
+                }
+                let byte = lower(self.head.bytes[from_end as usize & (N - 1)]);
+                backward = step(self.image, backward, byte);
+            }
         }
-        let from_end = self.head.host_end.wrapping_sub(index).wrapping_sub(1);
-        let progress = &mut *self.progress;
-        // A wildcard's node counts only when another character follows it: this one.
-        let pass = node(self.image, progress.forward).pass;
-        if pass != 0 {
-            progress.prefix = pass;
-        }
-        let pass = node(self.image, progress.backward).pass;
-        if pass != 0 {
-            progress.suffix = pass;
-        }
-        let byte = lower(self.head.bytes[from_start as usize & (N - 1)]);
-        progress.forward = step(self.image, progress.forward, byte);
-        let byte = lower(self.head.bytes[from_end as usize & (N - 1)]);
-        progress.backward = step(self.image, progress.backward, byte);
-        progress.forward != DEAD || progress.backward != DEAD
+        self.progress.forward = forward;
+        self.progress.backward = backward;
+        done < length && (forward != DEAD || backward != DEAD)
     }
 }
 
@@ -59,9 +74,9 @@ pub fn find<const N: usize>(image: &Image, config: &RouteConfig, head: &Head<N>)
         prefix: 0,
         suffix: 0,
     };
-    // The host is part of the head, so N iterations reach its end.
+    // The host is part of the head, so N / RUN iterations reach its end.
     repeat(
-        N as u32,
+        N as u32 / RUN,
         &mut Walk {
             image,
             head,

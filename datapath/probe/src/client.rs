@@ -42,12 +42,17 @@ pub fn address(name: &str) -> io::Result<SocketAddr> {
 /// # Errors
 /// [`StatusError`].
 pub fn status(name: &str) -> Result<Status, StatusError> {
-    let unreachable = |source| StatusError::Unreachable { name: name.to_owned(), source };
+    let unreachable = |source| StatusError::Unreachable {
+        name: name.to_owned(),
+        source,
+    };
     let mut text = String::new();
     address(name)
         .and_then(|address| UnixStream::connect_addr(&address))
         .and_then(|mut stream| stream.read_to_string(&mut text))
         .map_err(unreachable)?;
-    serde_json::from_str(&text)
-        .map_err(|source| StatusError::Garbled { name: name.to_owned(), source })
+    serde_json::from_str(&text).map_err(|source| StatusError::Garbled {
+        name: name.to_owned(),
+        source,
+    })
 }

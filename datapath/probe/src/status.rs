@@ -73,7 +73,11 @@ impl Requests {
                 }
             }
         }
-        let relayed = requests.by_reason.get(Reason::Relayed.name()).copied().unwrap_or(0);
+        let relayed = requests
+            .by_reason
+            .get(Reason::Relayed.name())
+            .copied()
+            .unwrap_or(0);
         requests.kernel = (requests.local + requests.remote).saturating_sub(relayed);
         requests
     }
@@ -90,13 +94,19 @@ pub fn connections(counts: &[(Reason, u64)]) -> BTreeMap<String, u64> {
     use Reason::{AnchorRefused, Anchored, Opaque, OpaqueRefused};
     let wanted = [Anchored, AnchorRefused, Opaque, OpaqueRefused];
     let outcomes = counts.iter().filter(|(reason, _)| wanted.contains(reason));
-    outcomes.map(|&(reason, count)| (reason.name().to_owned(), count)).collect()
+    outcomes
+        .map(|&(reason, count)| (reason.name().to_owned(), count))
+        .collect()
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "kmeshd {} (pid {})", self.name, self.pid)?;
-        writeln!(f, "  configuration  {} generation {}", self.config, self.generation)?;
+        writeln!(
+            f,
+            "  configuration  {} generation {}",
+            self.config, self.generation
+        )?;
         if let Some(refused) = &self.refused {
             writeln!(f, "  refused        {refused}")?;
         }
@@ -110,8 +120,16 @@ impl fmt::Display for Status {
         let share = requests
             .kernel_share()
             .map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", share * 100.0));
-        writeln!(f, "  requests       {} in the kernel ({share})", requests.kernel)?;
-        writeln!(f, "                 {} local, {} remote", requests.local, requests.remote)?;
+        writeln!(
+            f,
+            "  requests       {} in the kernel ({share})",
+            requests.kernel
+        )?;
+        writeln!(
+            f,
+            "                 {} local, {} remote",
+            requests.local, requests.remote
+        )?;
         writeln!(f, "                 {} in user space", requests.user)?;
         for (reason, count) in requests.by_reason.iter().filter(|(_, count)| **count > 0) {
             writeln!(f, "                   {reason} {count}")?;
@@ -132,9 +150,15 @@ mod tests {
         let counts: Vec<(Reason, u64)> = Reason::ALL.iter().map(|&reason| (reason, 10)).collect();
         let requests = Requests::from_counts(&counts);
         assert_eq!(requests.local, 10);
-        assert_eq!(requests.kernel, 10, "two kernel paths minus the relayed responses");
+        assert_eq!(
+            requests.kernel, 10,
+            "two kernel paths minus the relayed responses"
+        );
         assert_eq!(requests.by_reason.values().sum::<u64>(), requests.user);
-        assert_eq!(requests.by_reason.len() + requests.broken.len() + 2 + 5, Reason::ALL.len());
+        assert_eq!(
+            requests.by_reason.len() + requests.broken.len() + 2 + 5,
+            Reason::ALL.len()
+        );
         assert_eq!(connections(&counts).len(), 4);
     }
 

@@ -4,6 +4,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::programs::SockAddrContext;
+use kmesh_api::exchange::MODE_KERNEL;
 use kmesh_api::limits::{CLUSTERS_MAX, ENDPOINTS_MAX};
 use kmesh_api::listener::{CLASS_OPAQUE, Listener};
 use kmesh_api::{Address, Image, Reason};
@@ -75,10 +76,10 @@ pub fn connect(ctx: &SockAddrContext, to: Address, v6: bool) -> i32 {
         return ALLOW;
     }
     let Some((image, generation)) = generation::active() else {
-        return ALLOW;
+        return ungoverned(ctx);
     };
     let Some(number) = listener::find(image, &to) else {
-        return ALLOW;
+        return ungoverned(ctx);
     };
     let governed = listener::at(image, number);
     let chosen = if governed.class == CLASS_OPAQUE {
@@ -87,7 +88,11 @@ pub fn connect(ctx: &SockAddrContext, to: Address, v6: bool) -> i32 {
         anchor(ctx, &to)
     };
     let opaque = governed.class == CLASS_OPAQUE;
-    let refusal = if opaque { Reason::OpaqueRefused } else { Reason::AnchorRefused };
+    let refusal = if opaque {
+        Reason::OpaqueRefused
+    } else {
+        Reason::AnchorRefused
+    };
     let Some(chosen) = chosen else {
         count(refusal);
         return REFUSE;
@@ -107,10 +112,35 @@ pub fn connect(ctx: &SockAddrContext, to: Address, v6: bool) -> i32 {
     let client = unsafe { &mut *client };
     client.original = to;
     client.anchored = u32::from(!opaque);
+    client.mode = MODE_KERNEL;
+    client.remaining = 0;
+    client.lease = 0;
+    client.passed = 0;
+    client.corked = 0;
     client.listener = number;
     client.generation = generation;
     redirect(sock_addr, &chosen, v6);
-    count(if opaque { Reason::Opaque } else { Reason::Anchored });
+    count(if opaque {
+        Reason::Opaque
+    } else {
+        Reason::Anchored
+    });
+    ALLOW
+}
+
+/// The mesh has nothing to say about this connection. A socket that was connected to a governed address before (a failed
+/// attempt, or `AF_UNSPEC`) must not keep what that left behind.
+#[inline(always)]
+fn ungoverned(ctx: &SockAddrContext) -> i32 {
+    // SAFETY: the socket belongs to the context.
+    let client = unsafe { CLIENT.get_ptr_mut(ctx) };
+    if !client.is_null() {
+        // SAFETY: checked for null; the calling task owns the connecting socket.
+        unsafe {
+            (*client).anchored = 0;
+            (*client).original.port = 0;
+        }
+    }
     ALLOW
 }
 

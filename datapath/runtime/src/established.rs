@@ -2,8 +2,8 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
-    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
-    BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock_ops,
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
+    BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock_ops,
 };
 use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_sock_hash_update};
@@ -88,7 +88,12 @@ fn client(ctx: &SockOpsContext) -> Option<&'static mut Client> {
     }
     // SAFETY: `socket` is the context's socket, checked for null.
     let client = unsafe {
-        bpf_sk_storage_get((&raw const CLIENT).cast_mut().cast(), socket, core::ptr::null_mut(), 0)
+        bpf_sk_storage_get(
+            (&raw const CLIENT).cast_mut().cast(),
+            socket,
+            core::ptr::null_mut(),
+            0,
+        )
     };
     // SAFETY: null or a live value of that map; sockops runs under the socket's lock.
     unsafe { client.cast::<Client>().as_mut() }
@@ -103,19 +108,33 @@ fn active(ctx: &SockOpsContext) {
     }
     // SAFETY: the context is the one this program was called with.
     client.cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    let key = AnchoredKey { pod: client.pod, client: local(ctx) };
-    let value = Anchored { cookie: client.cookie, original: client.original, reserved: 0 };
+    let key = AnchoredKey {
+        pod: client.pod,
+        client: local(ctx),
+    };
+    let value = Anchored {
+        cookie: client.cookie,
+        original: client.original,
+        reserved: 0,
+    };
     // Without this entry the anchor closes the connection: full map, loud failure.
     let _ = ANCHORED.insert(key, value, 0);
     let _ = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32);
     let mut key = client.cookie;
-    insert(ctx, (&raw const CLIENTS).cast_mut().cast(), (&raw mut key).cast());
+    insert(
+        ctx,
+        (&raw const CLIENTS).cast_mut().cast(),
+        (&raw mut key).cast(),
+    );
 }
 
 /// A server accepted a connection that the controller announced: its answers can skip TCP.
 #[inline(always)]
 fn passive(ctx: &SockOpsContext) {
-    let connection = Connection { client: remote(ctx), server: local(ctx) };
+    let connection = Connection {
+        client: remote(ctx),
+        server: local(ctx),
+    };
     // SAFETY: the value is copied at once; the controller removes the entry only after the connection closed.
     let Some(slot) = (unsafe { EXPECTED.get(connection) }).copied() else {
         return;
@@ -142,7 +161,11 @@ fn passive(ctx: &SockOpsContext) {
     server.cookie = cookie;
     server.slot = slot;
     let mut key = slot;
-    if !insert(ctx, (&raw const SERVERS).cast_mut().cast(), (&raw mut key).cast()) {
+    if !insert(
+        ctx,
+        (&raw const SERVERS).cast_mut().cast(),
+        (&raw mut key).cast(),
+    ) {
         return;
     }
     if let Some(upstream) = UPSTREAMS.get_ptr_mut(slot) {
@@ -164,7 +187,10 @@ fn closed(ctx: &SockOpsContext) {
     if client.anchored == 0 {
         return;
     }
-    let _ = ANCHORED.remove(AnchoredKey { pod: client.pod, client: local(ctx) });
+    let _ = ANCHORED.remove(AnchoredKey {
+        pod: client.pod,
+        client: local(ctx),
+    });
     let _ = WAITING.remove(client.cookie);
     let _ = ANSWERED.remove(client.cookie);
     if client.lease == 0 {

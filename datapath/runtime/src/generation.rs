@@ -12,7 +12,11 @@ pub fn active() -> Option<(&'static Image, u64)> {
     let active = *ACTIVE.get(0)? & 1;
     let image = IMAGES.get(active)?;
     let generation = current(image);
-    if generation == 0 { None } else { Some((image, generation)) }
+    if generation == 0 {
+        None
+    } else {
+        Some((image, generation))
+    }
 }
 
 /// The image's generation now: 0 while it is rewritten, and different afterwards.

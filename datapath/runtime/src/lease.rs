@@ -4,7 +4,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
 use kmesh_api::limits::{POOL_MAX, UPSTREAMS_MAX};
-use kmesh_api::pool::{FREE, PoolKey, RETIRED, Upstream};
+use kmesh_api::pool::{ALIVE, FREE, PoolKey, RETIRED, Upstream};
 
 use crate::maps::{POOLS, UPSTREAMS};
 
@@ -32,7 +32,11 @@ pub fn pop(key: &PoolKey) -> Option<u32> {
         }
         bpf_spin_unlock((&raw mut (*pool).lock).cast());
     }
-    if (slot as usize) < UPSTREAMS_MAX { Some(slot) } else { None }
+    if (slot as usize) < UPSTREAMS_MAX {
+        Some(slot)
+    } else {
+        None
+    }
 }
 
 /// Puts a slot into its pool; `false` if the pool is full or gone.
@@ -56,13 +60,47 @@ pub fn push(key: &PoolKey, slot: u32) -> bool {
     pushed
 }
 
+/// Takes `slot` out of its pool wherever it lies; `false` if it is not there.
+#[inline(always)]
+pub fn remove(key: &PoolKey, slot: u32) -> bool {
+    let Some(pool) = POOLS.get_ptr_mut(key) else {
+        return false;
+    };
+    let mut removed = false;
+    // SAFETY: as in `pop`.
+    unsafe {
+        bpf_spin_lock((&raw mut (*pool).lock).cast());
+        let count = (*pool).count;
+        let mut at = 0;
+        // No helper may be called under the lock, so this is a plain bounded loop and not `bpf_loop`.
+        while at < POOL_MAX {
+            if at as u32 >= count {
+                break;
+            }
+            if (*pool).slots[at] == slot {
+                let top = count - 1;
+                (*pool).slots[at] = (*pool).slots[top as usize & (POOL_MAX - 1)];
+                (*pool).count = top;
+                removed = true;
+                break;
+            }
+            at += 1;
+        }
+        bpf_spin_unlock((&raw mut (*pool).lock).cast());
+    }
+    removed
+}
+
 /// Ends a lease: the response is complete.
 #[inline(always)]
 pub fn give_back(upstream: &mut Upstream, slot: u32) {
     upstream.done = upstream.lease;
-    let key = PoolKey { pod: upstream.pod, endpoint: upstream.endpoint };
+    let key = PoolKey {
+        pod: upstream.pod,
+        endpoint: upstream.endpoint,
+    };
     upstream.state = FREE;
-    if upstream.dead != 0 || !push(&key, slot) {
+    if upstream.dead != ALIVE || upstream.sending != 0 || !push(&key, slot) {
         upstream.state = RETIRED;
     }
 }

@@ -3,7 +3,10 @@
 //! One module per hook, one for the maps. Entry points are in `bin/kmesh.rs`. What can be decided without a kernel context is
 //! not here but in orchestration, where it can be tested and fuzzed: sk_msg and sk_skb have no test-run.
 #![no_std]
-#![cfg_attr(not(target_arch = "bpf"), allow(unused, reason = "builds for the BPF target only"))]
+#![cfg_attr(
+    not(target_arch = "bpf"),
+    allow(unused, reason = "builds for the BPF target only")
+)]
 
 pub mod connect;
 pub mod counter;

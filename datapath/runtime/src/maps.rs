@@ -3,12 +3,12 @@
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, SkStorage, SockHash};
 use aya_ebpf::macros::btf_map;
+use kmesh_api::Image;
 use kmesh_api::exchange::{Answered, Client, Server, Waiting};
 use kmesh_api::limits::{CLIENTS_MAX, CLUSTERS_MAX, PODS_MAX, POOLS_MAX, UPSTREAMS_MAX};
 use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
 use kmesh_api::pool::{Connection, Pool, PoolKey, Upstream};
 use kmesh_api::reason::REASONS;
-use kmesh_api::Image;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
@@ -58,8 +58,7 @@ pub static POOLS: HashMap<PoolKey, Pool, { POOLS_MAX as usize }, NO_PREALLOC> = 
 pub static WAITING: HashMap<u64, Waiting, { CLIENTS_MAX as usize }, NO_PREALLOC> = HashMap::new();
 /// How far user space has answered each client.
 #[btf_map]
-pub static ANSWERED: HashMap<u64, Answered, { CLIENTS_MAX as usize }, NO_PREALLOC> =
-    HashMap::new();
+pub static ANSWERED: HashMap<u64, Answered, { CLIENTS_MAX as usize }, NO_PREALLOC> = HashMap::new();
 /// Round-robin turns by cluster id.
 #[btf_map]
 pub static TURNS: PerCpuArray<u32, CLUSTERS_MAX> = PerCpuArray::new();

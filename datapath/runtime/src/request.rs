@@ -2,6 +2,11 @@
 //!
 //! What cannot be finished here returns `SK_PASS`: the bytes travel to the pod's anchor and user space serves the request. A
 //! path is chosen at a request boundary and kept to the end of that message.
+//!
+//! Corked messages: `tcp_bpf_send_verdict` (Linux 6.18 and before) frees a cork buffer after the first redirect out of it,
+//! with whatever follows the redirected bytes. A message that may lie in that buffer is therefore redirected whole or not at
+//! all: if a head came in pieces and more than its request is there, user space serves all of it. The buffer stays in use after
+//! `SK_PASS` and ends with a redirect.
 
 use aya_ebpf::bindings::{BPF_F_INGRESS, sk_action, sk_msg_md};
 use aya_ebpf::helpers::generated::{
@@ -14,7 +19,7 @@ use kmesh_api::exchange::{Client, MODE_KERNEL, MODE_PINNED, MODE_USER, Waiting};
 use kmesh_api::head::flag;
 use kmesh_api::limits::{ENDPOINTS_MAX, HEAD_MAX, LEASE_TRIES};
 use kmesh_api::listener::CLASS_ANCHORED;
-use kmesh_api::pool::{LEASED, PoolKey, RETIRED, Upstream};
+use kmesh_api::pool::{ALIVE, LEASED, PoolKey, RELAY, RETIRED, Upstream};
 use kmesh_orchestration::http1::{Length, Outcome, admit, begin_request, request_length, scan};
 use kmesh_orchestration::{decide, listener};
 
@@ -39,7 +44,8 @@ pub fn sender(msg: *mut sk_msg_md) -> *mut c_void {
 pub fn copy(msg: *mut sk_msg_md, to: *mut u8, wanted: u32) -> bool {
     // SAFETY: the kernel hands a valid context; `to` has room for `wanted` bytes, which the callers bound.
     unsafe {
-        let linear = (*msg).__bindgen_anon_2.data_end as usize - (*msg).__bindgen_anon_1.data as usize;
+        let linear =
+            (*msg).__bindgen_anon_2.data_end as usize - (*msg).__bindgen_anon_1.data as usize;
         if linear < wanted as usize && bpf_msg_pull_data(msg, 0, wanted, 0) != 0 {
             return false;
         }
@@ -57,7 +63,12 @@ pub fn client_request(msg: *mut sk_msg_md) -> u32 {
     }
     // SAFETY: `socket` is the context's socket, checked for null.
     let client = unsafe {
-        bpf_sk_storage_get((&raw const CLIENT).cast_mut().cast(), socket, core::ptr::null_mut(), 0)
+        bpf_sk_storage_get(
+            (&raw const CLIENT).cast_mut().cast(),
+            socket,
+            core::ptr::null_mut(),
+            0,
+        )
     };
     // SAFETY: null or a live value of that map; the sender holds the socket's lock.
     let Some(client) = (unsafe { client.cast::<Client>().as_mut() }) else {
@@ -72,7 +83,11 @@ pub fn client_request(msg: *mut sk_msg_md) -> u32 {
     if client.remaining > 0 {
         return body(msg, client, size);
     }
-    let wanted = if size > HEAD_MAX as u32 { HEAD_MAX as u32 } else { size };
+    let wanted = if size > HEAD_MAX as u32 {
+        HEAD_MAX as u32
+    } else {
+        size
+    };
     begin_request(&mut client.head);
     client.head.length = wanted;
     if !copy(msg, client.head.bytes.as_mut_ptr(), wanted) {
@@ -86,6 +101,7 @@ pub fn client_request(msg: *mut sk_msg_md) -> u32 {
         Outcome::Partial if size < HEAD_MAX as u32 => {
             // SAFETY: the kernel hands a valid context. One more byte brings this program back with all of them.
             unsafe { bpf_msg_cork_bytes(msg, size + 1) };
+            client.corked = 1;
             return PASS;
         }
         Outcome::Partial => return pin(client, Reason::HeadTooLong as u32),
@@ -95,11 +111,16 @@ pub fn client_request(msg: *mut sk_msg_md) -> u32 {
         Length::Known(total) => total,
         Length::Unknown(reason) => return pin(client, reason as u32),
     };
-    let part = if total < u64::from(size) { total as u32 } else { size };
+    let part = if total < u64::from(size) {
+        total as u32
+    } else {
+        size
+    };
     client.remaining = total - u64::from(part);
     // SAFETY: the kernel hands a valid context. Bytes after this request run the program again.
     unsafe { bpf_msg_apply_bytes(msg, part) };
-    match route(msg, socket, client, image, generation, total) {
+    let corked_rest = client.corked != 0 && part < size;
+    match route(msg, socket, client, image, generation, total, corked_rest) {
         Ok(()) => PASS,
         Err(reason) => pass(client, reason),
     }
@@ -108,7 +129,11 @@ pub fn client_request(msg: *mut sk_msg_md) -> u32 {
 /// More of the current request: it goes where its head went.
 #[inline(always)]
 fn body(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
-    let part = if client.remaining < u64::from(size) { client.remaining as u32 } else { size };
+    let part = if client.remaining < u64::from(size) {
+        client.remaining as u32
+    } else {
+        size
+    };
     // SAFETY: the kernel hands a valid context.
     unsafe { bpf_msg_apply_bytes(msg, part) };
     client.remaining -= u64::from(part);
@@ -116,14 +141,18 @@ fn body(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
         return PASS;
     }
     if let Some(leased) = upstream(client.slot)
-        && leased.state == LEASED
+        && (leased.state == LEASED || leased.state == RELAY)
         && leased.client == client.cookie
         && leased.lease == client.lease
         && redirect(msg, leased.server != 0, client.slot)
     {
+        if client.remaining == 0 {
+            leased.sending = 0;
+        }
         return PASS;
     }
-    // The upstream died under the request. Its bytes have nowhere to go; the controller ends the exchange.
+    // The upstream died under the request, or its answer was complete before the request was. The bytes have nowhere to
+    // go; the controller ends the connection.
     count(Reason::UpstreamGone);
     sk_action::SK_DROP
 }
@@ -166,7 +195,11 @@ fn in_flight(client: &Client) -> bool {
 /// Tells user space which exchange comes before the request passed to it.
 #[inline(always)]
 fn wait_for(client: &Client) {
-    let waiting = Waiting { lease: client.lease, slot: client.slot, reserved: 0 };
+    let waiting = Waiting {
+        lease: client.lease,
+        slot: client.slot,
+        reserved: 0,
+    };
     let _ = WAITING.insert(client.cookie, waiting, 0);
 }
 
@@ -189,9 +222,13 @@ fn route(
     image: &kmesh_api::Image,
     generation: u64,
     total: u64,
+    corked_rest: bool,
 ) -> Result<(), Reason> {
     if in_flight(client) {
         wait_for(client);
+        return Err(Reason::Pipelined);
+    }
+    if corked_rest {
         return Err(Reason::Pipelined);
     }
     if !caught_up(client, socket) {
@@ -214,7 +251,14 @@ fn route(
     if generation::current(image) != generation {
         return Err(Reason::Swapped);
     }
-    lease(msg, client, &PoolKey { pod: client.pod, endpoint })
+    lease(
+        msg,
+        client,
+        &PoolKey {
+            pod: client.pod,
+            endpoint,
+        },
+    )
 }
 
 /// Leases an upstream and sends the message to it. Entries whose connection died are retired on the way.
@@ -229,7 +273,7 @@ fn lease(msg: *mut sk_msg_md, client: &mut Client, key: &PoolKey) -> Result<(), 
             return Err(Reason::NoUpstream);
         };
         let local = upstream.server != 0;
-        if upstream.dead == 0 && redirect(msg, local, slot) {
+        if upstream.dead == ALIVE && redirect(msg, local, slot) {
             begin_exchange(upstream, client, slot);
             count(if local { Reason::Local } else { Reason::Remote });
             return Ok(());
@@ -245,11 +289,13 @@ fn begin_exchange(upstream: &mut Upstream, client: &mut Client, slot: u32) {
     upstream.lease = upstream.lease.wrapping_add(1);
     upstream.remaining = 0;
     upstream.answered = 0;
+    upstream.sending = u32::from(client.remaining > 0);
     upstream.head_request = u32::from(client.head.flags & flag::HEAD_METHOD != 0);
     upstream.state = LEASED;
     client.slot = slot;
     client.lease = upstream.lease;
     client.mode = MODE_KERNEL;
+    client.corked = 0;
 }
 
 /// Points the message at the leased upstream; `false` if its socket is gone.

@@ -28,7 +28,12 @@ pub fn server_response(msg: *mut sk_msg_md) -> u32 {
     }
     // SAFETY: `socket` is the context's socket, checked for null.
     let server = unsafe {
-        bpf_sk_storage_get((&raw const SERVER).cast_mut().cast(), socket, core::ptr::null_mut(), 0)
+        bpf_sk_storage_get(
+            (&raw const SERVER).cast_mut().cast(),
+            socket,
+            core::ptr::null_mut(),
+            0,
+        )
     };
     // SAFETY: null or a live value of that map; the sender holds the socket's lock.
     let Some(server) = (unsafe { server.cast::<Server>().as_ref() }) else {
@@ -44,8 +49,11 @@ pub fn server_response(msg: *mut sk_msg_md) -> u32 {
     // SAFETY: the kernel hands a valid context.
     let size = unsafe { (*msg).size };
     if upstream.remaining == 0 {
-        let wanted =
-            if size > RESPONSE_HEAD_MAX as u32 { RESPONSE_HEAD_MAX as u32 } else { size };
+        let wanted = if size > RESPONSE_HEAD_MAX as u32 {
+            RESPONSE_HEAD_MAX as u32
+        } else {
+            size
+        };
         begin_response(&mut upstream.head);
         upstream.head.length = wanted;
         if !copy(msg, upstream.head.bytes.as_mut_ptr(), wanted) {
@@ -59,7 +67,11 @@ pub fn server_response(msg: *mut sk_msg_md) -> u32 {
         }
     }
     let rest = upstream.remaining;
-    let part = if rest < u64::from(size) { rest as u32 } else { size };
+    let part = if rest < u64::from(size) {
+        rest as u32
+    } else {
+        size
+    };
     let mut key = upstream.client;
     // SAFETY: the kernel hands a valid context; `key` is of the map's key type.
     let verdict = unsafe {

@@ -35,8 +35,11 @@ pub fn upstream_response(ctx: &SkBuffContext) -> u32 {
     }
     let size = ctx.len();
     if upstream.remaining == 0 {
-        let wanted =
-            if size > RESPONSE_HEAD_MAX as u32 { RESPONSE_HEAD_MAX as u32 } else { size };
+        let wanted = if size > RESPONSE_HEAD_MAX as u32 {
+            RESPONSE_HEAD_MAX as u32
+        } else {
+            size
+        };
         if wanted == 0 {
             return PASS;
         }

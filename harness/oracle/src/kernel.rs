@@ -65,7 +65,12 @@ impl Kernel {
         program(&mut ebpf)?.load()?;
         let images = map(&ebpf, "IMAGES", size_of::<Image>().next_multiple_of(8) * 2)?;
         let answer = map(&ebpf, "ANSWER", size_of::<Answer>())?;
-        Ok(Self { ebpf, answer, images, packet: Vec::new() })
+        Ok(Self {
+            ebpf,
+            answer,
+            images,
+            packet: Vec::new(),
+        })
     }
 
     /// Makes `image` the configuration that is judged by.
@@ -124,7 +129,9 @@ impl Kernel {
     /// # Errors
     /// [`KernelError`].
     pub fn verified_instructions(&mut self) -> Result<Option<u32>, KernelError> {
-        Ok(program(&mut self.ebpf)?.info()?.verified_instruction_count())
+        Ok(program(&mut self.ebpf)?
+            .info()?
+            .verified_instruction_count())
     }
 
     fn run(
@@ -138,21 +145,30 @@ impl Kernel {
         if last as usize >= HEAD_MAX {
             return Err(KernelError::Unreadable { bytes: bytes.len() });
         }
-        let question = Question { route_config, numbers, last };
+        let question = Question {
+            route_config,
+            numbers,
+            last,
+        };
         self.packet.clear();
         self.packet.resize(ETHERNET, 0);
         for word in [question.route_config, numbers[0], numbers[1], question.last] {
             self.packet.extend_from_slice(&word.to_ne_bytes());
         }
         self.packet.extend_from_slice(bytes);
-        let options =
-            TestRunOptions { data_in: Some(&self.packet), repeat, ..TestRunOptions::new() };
+        let options = TestRunOptions {
+            data_in: Some(&self.packet),
+            repeat,
+            ..TestRunOptions::new()
+        };
         Ok(program(&mut self.ebpf)?.test_run(options)?.duration)
     }
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
-    let program = ebpf.program_mut("decide_head").ok_or(KernelError::Missing("decide_head"))?;
+    let program = ebpf
+        .program_mut("decide_head")
+        .ok_or(KernelError::Missing("decide_head"))?;
     Ok(program.try_into()?)
 }
 
@@ -160,8 +176,7 @@ fn map(ebpf: &Ebpf, name: &'static str, length: usize) -> Result<Mapping, Kernel
     let Some(Map::Array(map)) = ebpf.map(name) else {
         return Err(KernelError::Missing(name));
     };
-    Mapping::new(map.fd().as_fd(), length)
-        .map_err(|source| KernelError::Mmap { map: name, source })
+    Mapping::new(map.fd().as_fd(), length).map_err(|source| KernelError::Mmap { map: name, source })
 }
 
 /// An array map in memory.

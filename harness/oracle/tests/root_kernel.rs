@@ -42,7 +42,11 @@ fn kernel_decisions_equal_native_ones() {
             if number % 10 == 9 {
                 // A head cut short or with a foreign byte in it is judged alike, too.
                 let at = number as usize * 7 % bytes.len();
-                if number % 20 == 9 { bytes.truncate(at.max(1)) } else { bytes[at] = b'\x01' }
+                if number % 20 == 9 {
+                    bytes.truncate(at.max(1))
+                } else {
+                    bytes[at] = b'\x01'
+                }
             }
             let numbers = [number.wrapping_mul(0x9e37_79b1), number];
             let listener = number % compiled.image.route_configs.len().min(2) as u32;
@@ -83,7 +87,9 @@ fn the_cost_does_not_grow_with_the_routes() {
         let compiled = compile(&config, &mut Identities::default(), Classes::default()).unwrap();
         kernel.configure(&compiled.image);
         let mut request = Request::get("svc.test", &format!("/service-{}/item", routes - 1));
-        request = request.with("user-agent", "curl/7.88.1").with("accept", "*/*");
+        request = request
+            .with("user-agent", "curl/7.88.1")
+            .with("accept", "*/*");
         let fill = 250_usize.saturating_sub(request.to_bytes().len() + "x-fill: \r\n".len());
         let bytes = request.with("x-fill", &"f".repeat(fill)).to_bytes();
         assert_eq!(bytes.len(), 250);
@@ -97,5 +103,8 @@ fn the_cost_does_not_grow_with_the_routes() {
         fastest[1],
         kernel.verified_instructions().unwrap()
     );
-    assert!(fastest[1] * 2 < fastest[0] * 3, "{fastest:?} ns: the cost grows with the routes");
+    assert!(
+        fastest[1] * 2 < fastest[0] * 3,
+        "{fastest:?} ns: the cost grows with the routes"
+    );
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::anchor::Anchor;
-use super::serve::{Destination, strip_hop_by_hop};
+use super::serve::{Destination, keeps_open, strip_hop_by_hop};
 use crate::node::Node;
 use crate::pods::Pod;
 use crate::upstream::{Opened, Slot, donate, open};
@@ -48,45 +48,68 @@ pub(super) async fn forward(
     destination: Destination,
     mut request: Request<Incoming>,
 ) -> anyhow::Result<Response<Body>> {
-    let key = PoolKey { pod: pod.index, endpoint: destination.id };
+    let key = PoolKey {
+        pod: pod.index,
+        endpoint: destination.id,
+    };
     let idle = node.upstreams.take_idle(key);
     let mut connection = match idle {
         Some(connection) => connection,
         None => connect(node, pod, &destination).await?,
     };
     strip_hop_by_hop(request.headers_mut());
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     *request.uri_mut() = target.parse()?;
     let mut response = connection.sender.send_request(request).await?;
+    let reusable = keeps_open(response.headers());
     strip_hop_by_hop(response.headers_mut());
     let (parts, body) = response.into_parts();
-    let after = After { node: Arc::clone(node), connection, donate: destination.kernel_bound };
-    Ok(Response::from_parts(parts, Body::stream(Arc::clone(anchor), body, after)))
+    let donate = destination.kernel_bound;
+    let after = After {
+        node: Arc::clone(node),
+        connection,
+        reusable,
+        donate,
+    };
+    Ok(Response::from_parts(
+        parts,
+        Body::stream(Arc::clone(anchor), body, after),
+    ))
 }
 
-async fn connect(
-    node: &Arc<Node>,
-    pod: &Pod,
-    destination: &Destination,
-) -> anyhow::Result<Idle> {
+async fn connect(node: &Arc<Node>, pod: &Pod, destination: &Destination) -> anyhow::Result<Idle> {
     let Opened { stream, slot, key } =
         open(node, pod, destination.endpoint, destination.id).await?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection.without_shutdown());
-    Ok(Idle { sender, driver, slot, key })
+    Ok(Idle {
+        sender,
+        driver,
+        slot,
+        key,
+    })
 }
 
 /// What to do with the connection once the response is complete.
 struct After {
     node: Arc<Node>,
     connection: Idle,
+    reusable: bool,
     donate: bool,
 }
 
 impl After {
     fn complete(self) {
-        let Self { node, connection, donate: to_kernel } = self;
-        if !connection.is_open() {
+        let Self {
+            node,
+            connection,
+            reusable,
+            donate: to_kernel,
+        } = self;
+        if !reusable || !connection.is_open() {
             return;
         }
         if !to_kernel || connection.slot.is_none() {
@@ -95,13 +118,25 @@ impl After {
             return;
         }
         tokio::spawn(async move {
-            let Idle { sender, driver, slot, key } = connection;
+            let Idle {
+                sender,
+                driver,
+                slot,
+                key,
+            } = connection;
             // Without a sender the driver finishes and hands the socket back.
             drop(sender);
             if let Ok(Ok(Parts { io, read_buf, .. })) = driver.await
                 && read_buf.is_empty()
             {
-                donate(&node, Opened { stream: io.into_inner(), slot, key });
+                donate(
+                    &node,
+                    Opened {
+                        stream: io.into_inner(),
+                        slot,
+                        key,
+                    },
+                );
             }
         });
     }
@@ -120,7 +155,12 @@ pub(super) struct Body {
 impl Body {
     /// A body made here.
     pub(super) fn last(anchor: Arc<Anchor>, inner: BoxBody<Bytes, BoxError>) -> Self {
-        Self { inner, anchor, after: None, finished: true }
+        Self {
+            inner,
+            anchor,
+            after: None,
+            finished: true,
+        }
     }
 
     fn stream(anchor: Arc<Anchor>, body: Incoming, after: After) -> Self {
@@ -128,7 +168,12 @@ impl Body {
         use hyper::body::Body as _;
         let finished = body.is_end_stream();
         let inner = body.map_err(Into::into).boxed();
-        Self { inner, anchor, after: Some(after), finished }
+        Self {
+            inner,
+            anchor,
+            after: Some(after),
+            finished,
+        }
     }
 }
 

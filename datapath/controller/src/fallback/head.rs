@@ -22,7 +22,10 @@ pub(super) struct Scanned {
 /// The scanner's reason for refusing, as an HTTP server would: malformed or too long.
 pub(super) fn scan_request<B>(image: &Image, request: &Request<B>) -> Result<Scanned, Reason> {
     let mut bytes = Vec::with_capacity(1024);
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     bytes.extend_from_slice(request.method().as_str().as_bytes());
     bytes.push(b' ');
     bytes.extend_from_slice(target.as_bytes());

@@ -11,4 +11,4 @@ mod serve;
 
 pub use self::anchor::{Anchor, accept};
 pub use self::exchange::Idle;
-pub use self::relay::{relay, reset};
+pub use self::relay::{cut, relay, reset};

@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -18,51 +19,112 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
 use super::anchor::Anchor;
-use super::serve::strip_hop_by_hop;
+use super::serve::{keeps_open, strip_hop_by_hop};
 use crate::node::Node;
 use crate::upstream::Record;
+
+/// How long a client's connection may take to be accepted here when its first response already waits.
+const ACCEPT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The leaseholder's anchor. Its connection may not have been accepted yet: the kernel path does not wait for that.
+async fn find(node: &Node, client: u64) -> Option<Arc<Anchor>> {
+    const POLL: Duration = Duration::from_millis(1);
+    let found = timeout(ACCEPT_PATIENCE, async {
+        loop {
+            if let Some(anchor) = node.anchors().get(&client) {
+                return Arc::clone(anchor);
+            }
+            sleep(POLL).await;
+        }
+    });
+    found.await.ok()
+}
 
 /// Reads one response from `stream` and sends it to the leaseholder. `true` if the connection can be used again.
 ///
 /// # Errors
 /// If either side breaks off; the client's connection is ended then.
 pub async fn relay(node: &Node, record: Record, stream: &TcpStream) -> anyhow::Result<bool> {
-    let (client, lease) = (record.client(), record.lease());
-    let anchor = node.anchors().get(&client).map(Arc::clone);
-    let Some(anchor) = anchor else {
+    let Some(anchor) = find(node, record.client()).await else {
         bail!("the client is gone");
     };
-    let reusable = transfer(&anchor, record.head_request() != 0, stream).await;
-    if reusable.is_ok() {
-        // In this order: once the lease is done the kernel asks how far the client was answered.
-        anchor.publish(node);
-        record.set_done(lease);
+    let client = Leaseholder {
+        node,
+        record,
+        anchor: &anchor,
+    };
+    anchor.set_relaying(true);
+    let reusable = transfer(&client, record.head_request() != 0, stream).await;
+    anchor.set_relaying(false);
+    if reusable.is_ok() && record.sending() != 0 {
+        // The client still sends a request whose answer it has. Its connection is out of step, and so is the upstream.
+        anchor.close();
+        return Ok(false);
     }
     reusable
 }
 
-async fn transfer(anchor: &Anchor, to_head: bool, stream: &TcpStream) -> anyhow::Result<bool> {
+/// Where a response goes.
+struct Leaseholder<'a> {
+    node: &'a Node,
+    record: Record,
+    anchor: &'a Anchor,
+}
+
+impl Leaseholder<'_> {
+    /// Sends the end of the response. The exchange is over before the client can know it: its next request may be in the
+    /// kernel before this returns.
+    async fn finish(&self, last: &[u8]) -> io::Result<()> {
+        // In this order: once the lease is done the kernel asks how far the client was answered.
+        self.anchor.publish(self.node, last.len());
+        self.record.set_done(self.record.lease());
+        self.anchor.send(last).await
+    }
+}
+
+async fn transfer(
+    client: &Leaseholder<'_>,
+    to_head: bool,
+    stream: &TcpStream,
+) -> anyhow::Result<bool> {
     let method = if to_head { Method::HEAD } else { Method::GET };
-    let request = Request::builder().method(method).uri("/").body(Empty::<Bytes>::new())?;
+    let request = Request::builder()
+        .method(method)
+        .uri("/")
+        .body(Empty::<Bytes>::new())?;
     // The response side of the connection lives as long as this function: borrow the descriptor.
-    let readable = ResponseOnly { socket: dup(stream)? };
+    let readable = ResponseOnly {
+        socket: dup(stream)?,
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(readable)).await?;
     let exchange = async {
-        let response = sender.send_request(request).await.context("no response head")?;
+        let response = sender
+            .send_request(request)
+            .await
+            .context("no response head")?;
+        let keeps = keeps_open(response.headers());
         let (framed, length) = head(&response, to_head);
-        anchor.send(&framed).await?;
-        let keeps = send_body(anchor, response.into_body(), length, to_head).await?;
+        let body = response.into_body();
+        if body.is_end_stream() && length {
+            client.finish(&framed).await?;
+        } else {
+            client.anchor.send(&framed).await?;
+            send_body(client, body, length).await?;
+        }
         anyhow::Ok(keeps && !sender.is_closed())
     };
-    tokio::pin!(connection);
+    tokio::pin!(connection, exchange);
     tokio::select! {
         biased;
-        done = exchange => done,
+        done = &mut exchange => done,
         ended = &mut connection => {
             ended?;
-            bail!("the upstream closed before its response was complete")
+            // The upstream's side is over; what was read of the response may still be on its way to the client.
+            exchange.await?;
+            Ok(false)
         }
     }
 }
@@ -89,35 +151,52 @@ fn head(response: &Response<Incoming>, to_head: bool) -> (Vec<u8>, bool) {
 }
 
 async fn send_body(
-    anchor: &Anchor,
+    client: &Leaseholder<'_>,
     mut body: Incoming,
     length: bool,
-    to_head: bool,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<()> {
+    let anchor = client.anchor;
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
-        if !length {
-            anchor.send(format!("{:x}\r\n", data.len()).as_bytes()).await?;
-        }
-        anchor.send(&data).await?;
-        if !length {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        if length {
+            if body.is_end_stream() {
+                return Ok(client.finish(&data).await?);
+            }
+            anchor.send(&data).await?;
+        } else if !data.is_empty() {
+            anchor
+                .send(format!("{:x}\r\n", data.len()).as_bytes())
+                .await?;
+            anchor.send(&data).await?;
             anchor.send(b"\r\n").await?;
         }
     }
-    if !length {
-        anchor.send(b"0\r\n\r\n").await?;
-    }
-    Ok(to_head || body.is_end_stream())
+    // With a length, the last bytes went out above, unless there were none.
+    Ok(client
+        .finish(if length { b"" } else { b"0\r\n\r\n" })
+        .await?)
 }
 
-/// Ends an exchange whose upstream died: 503 if the client has seen nothing of the response, a reset otherwise.
-pub fn reset(node: &Node, record: Record) {
+/// Ends an exchange whose upstream died: 503 if the client has seen nothing of the response, a reset otherwise. `false` if the
+/// client's connection is not here to be told, not yet or no more.
+pub fn reset(node: &Node, record: Record) -> bool {
     const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\n\
         content-length: 57\r\nconnection: close\r\n\r\n\
         upstream connect error or disconnect/reset before headers";
     let anchor = node.anchors().get(&record.client()).map(Arc::clone);
-    if let Some(anchor) = anchor {
-        anchor.end((record.answered() == 0).then_some(UNAVAILABLE));
+    let Some(anchor) = anchor else {
+        return false;
+    };
+    anchor.end((record.answered() == 0).then_some(UNAVAILABLE));
+    true
+}
+
+/// Ends the connection of a client that has its answer but still owes bytes of its request, as Envoy does.
+pub fn cut(node: &Node, record: Record) {
+    if let Some(anchor) = node.anchors().get(&record.client()) {
+        anchor.close();
     }
 }
 

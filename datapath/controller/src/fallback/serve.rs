@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -39,14 +39,13 @@ pub(super) async fn serve(
     anchor: Arc<Anchor>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    wait_for_kernel(&node, anchor.cookie).await;
+    wait_for_kernel(&node, &anchor).await;
     let response = match destination(&node, &anchor, &request) {
         Ok(destination) => match forward(&node, &pod, &anchor, destination, request).await {
             Ok(response) => return Ok(response),
             Err(error) => {
                 debug!(error = format!("{error:#}"), "no answer from upstream");
-                const UPSTREAM: &str =
-                    "upstream connect error or disconnect/reset before headers";
+                const UPSTREAM: &str = "upstream connect error or disconnect/reset before headers";
                 (StatusCode::SERVICE_UNAVAILABLE, UPSTREAM)
             }
         },
@@ -63,6 +62,10 @@ fn destination(
 ) -> Result<Destination, (StatusCode, &'static str)> {
     if request.version() != Version::HTTP_11 {
         return Err((StatusCode::UPGRADE_REQUIRED, ""));
+    }
+    // RFC 9112 section 3.2, and Envoy: 400 without a Host.
+    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
+        return Err((StatusCode::BAD_REQUEST, ""));
     }
     if request.method() == Method::CONNECT {
         return Err((StatusCode::NOT_FOUND, ""));
@@ -84,12 +87,13 @@ fn destination(
         .map(|number| listener::at(image, number))
         .filter(|governed| governed.class == CLASS_ANCHORED)
         .ok_or((StatusCode::NOT_FOUND, ""))?;
-    let choice = decide(image, governed.target, &scanned.head, &mut NodeDice(node)).map_err(
-        |reason| match reason {
-            Reason::NoEndpoint => (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"),
-            _ => (StatusCode::NOT_FOUND, ""),
-        },
-    )?;
+    let choice =
+        decide(image, governed.target, &scanned.head, &mut NodeDice(node)).map_err(|reason| {
+            match reason {
+                Reason::NoEndpoint => (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"),
+                _ => (StatusCode::NOT_FOUND, ""),
+            }
+        })?;
     let endpoint = &image.endpoints[choice.endpoint as usize & (ENDPOINTS_MAX - 1)];
     Ok(Destination {
         endpoint: endpoint.address.into(),
@@ -99,15 +103,16 @@ fn destination(
 }
 
 /// Waits until the exchange that the kernel still has for this client is over: answers come in the order of requests.
-async fn wait_for_kernel(node: &Node, client: u64) {
+async fn wait_for_kernel(node: &Node, anchor: &Anchor) {
     const POLL: Duration = Duration::from_millis(1);
+    let client = anchor.cookie;
     let Ok(waiting) = node.datapath().waiting.get(&client, 0) else {
         return;
     };
     if let Some(record) = record(node, waiting.slot) {
         while record.client() == client
             && record.lease() == waiting.lease
-            && record.done() != waiting.lease
+            && (record.done() != waiting.lease || anchor.is_relaying())
         {
             tokio::time::sleep(POLL).await;
         }
@@ -127,6 +132,16 @@ fn reply(anchor: &Arc<Anchor>, status: StatusCode, text: &'static str) -> Respon
     response
 }
 
+/// Whether the connection that a message came on may carry another one.
+pub(super) fn keeps_open(headers: &HeaderMap) -> bool {
+    let mut options = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    !options.any(|option| option.trim().eq_ignore_ascii_case("close"))
+}
+
 /// Removes the headers that belong to one hop (RFC 9110 section 7.6.1).
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
@@ -139,8 +154,14 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"]
-    {
+    for name in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    ] {
         headers.remove(name);
     }
 }

@@ -33,7 +33,11 @@ impl<'a> Reader<'a> {
             let start = header + word(at)? as usize;
             bytes.get(start..start + word(at + 4)? as usize)
         };
-        Some(Self { bytes, types: section(8)?, strings: section(16)? })
+        Some(Self {
+            bytes,
+            types: section(8)?,
+            strings: section(16)?,
+        })
     }
 
     fn is_named(&self, name_at: u32, name: &str) -> bool {
@@ -97,7 +101,10 @@ impl TcpSock {
         let offset = |member| {
             reader
                 .member_offset("tcp_sock", member)
-                .ok_or(LoadError::NoMember { structure: "tcp_sock", member })
+                .ok_or(LoadError::NoMember {
+                    structure: "tcp_sock",
+                    member,
+                })
         };
         Ok(Self {
             rcv_nxt: offset("rcv_nxt")?,
@@ -119,7 +126,10 @@ mod tests {
         };
         let offsets = TcpSock::find(&btf).unwrap();
         assert_ne!(offsets.rcv_nxt, offsets.copied_seq);
-        assert!(offsets.rcv_nxt < 8192 && offsets.bytes_received < 8192, "{offsets:?}");
+        assert!(
+            offsets.rcv_nxt < 8192 && offsets.bytes_received < 8192,
+            "{offsets:?}"
+        );
     }
 
     #[test]

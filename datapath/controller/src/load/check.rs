@@ -26,7 +26,11 @@ pub fn check() -> Vec<Requirement> {
             return found;
         }
     };
-    found.push(requirement("maps", "tables, socket maps, socket storage", Ok(())));
+    found.push(requirement(
+        "maps",
+        "tables, socket maps, socket storage",
+        Ok(()),
+    ));
     for name in PROGRAMS {
         let outcome = load_program(&mut ebpf, name).map_err(|error| chain(&error));
         found.push(requirement(name, purpose(name), outcome));
@@ -37,7 +41,9 @@ pub fn check() -> Vec<Requirement> {
 fn purpose(program: &str) -> &'static str {
     match program {
         "connect4_route" | "connect6_route" => "cgroup connect: endpoints and anchors",
-        "getpeername4_restore" | "getpeername6_restore" => "cgroup getpeername: true service address",
+        "getpeername4_restore" | "getpeername6_restore" => {
+            "cgroup getpeername: true service address"
+        }
         "sockops_track" => "sockops: sockets enter the maps",
         "msg_client_request" => "sk_msg: per-request routing",
         "msg_server_response" => "sk_msg: same-node responses",
@@ -47,13 +53,23 @@ fn purpose(program: &str) -> &'static str {
 }
 
 fn requirement(name: &str, purpose: &'static str, met: Result<(), String>) -> Requirement {
-    Requirement { name: name.to_owned(), purpose, failure: met.err() }
+    Requirement {
+        name: name.to_owned(),
+        purpose,
+        failure: met.err(),
+    }
 }
 
 fn cgroup2() -> Requirement {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-    let mounted = mounts.lines().any(|line| line.split(' ').nth(2) == Some("cgroup2"));
-    let met = if mounted { Ok(()) } else { Err("no cgroup2 file system is mounted".to_owned()) };
+    let mounted = mounts
+        .lines()
+        .any(|line| line.split(' ').nth(2) == Some("cgroup2"));
+    let met = if mounted {
+        Ok(())
+    } else {
+        Err("no cgroup2 file system is mounted".to_owned())
+    };
     requirement("cgroup2", "enrolment of pods", met)
 }
 
@@ -63,7 +79,11 @@ fn btf() -> Requirement {
         .and_then(|btf| TcpSock::find(&btf))
         .map(drop)
         .map_err(|error| chain(&error));
-    requirement("kernel BTF", "offsets in struct tcp_sock: ordering of the two paths", met)
+    requirement(
+        "kernel BTF",
+        "offsets in struct tcp_sock: ordering of the two paths",
+        met,
+    )
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

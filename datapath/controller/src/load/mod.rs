@@ -10,8 +10,8 @@ use std::os::fd::AsFd;
 
 use aya::maps::{HashMap, MapData, PerCpuArray, SockHash};
 use aya::programs::{
-    CgroupAttachMode, CgroupSockAddr, Program, SchedClassifier, SkMsg, SkSkb, SockOps, TestRun as _,
-    TestRunOptions,
+    CgroupAttachMode, CgroupSockAddr, Program, SchedClassifier, SkMsg, SkSkb, SockOps,
+    TestRun as _, TestRunOptions,
 };
 use aya::{Ebpf, EbpfLoader};
 use kmesh_api::exchange::{Answered, Waiting};
@@ -25,8 +25,12 @@ pub use self::error::LoadError;
 use self::shared::Shared;
 
 /// The cgroup programs with the names of their hooks.
-const SOCK_ADDR: [&str; 4] =
-    ["connect4_route", "connect6_route", "getpeername4_restore", "getpeername6_restore"];
+const SOCK_ADDR: [&str; 4] = [
+    "connect4_route",
+    "connect6_route",
+    "getpeername4_restore",
+    "getpeername6_restore",
+];
 
 /// The loaded datapath. Everything it holds goes when it is dropped: nothing is pinned.
 pub struct Datapath {
@@ -92,18 +96,31 @@ impl Datapath {
     pub fn attach(&mut self, cgroup: impl AsFd + Copy) -> Result<Attached, LoadError> {
         // Several links may sit on one cgroup; `Single` is the only mode that links have (no flags).
         let mode = CgroupAttachMode::Single;
-        let mut attached = Attached { sock_addr: Vec::new(), sock_ops: Vec::new() };
+        let mut attached = Attached {
+            sock_addr: Vec::new(),
+            sock_ops: Vec::new(),
+        };
         for name in SOCK_ADDR {
             let program: &mut CgroupSockAddr = program(&mut self.ebpf, name)?;
-            let refused = |source| LoadError::Program { program: name, source };
+            let refused = |source| LoadError::Program {
+                program: name,
+                source,
+            };
             let id = program.attach(cgroup, mode).map_err(refused)?;
-            attached.sock_addr.push(program.take_link(id).map_err(refused)?);
+            attached
+                .sock_addr
+                .push(program.take_link(id).map_err(refused)?);
         }
         let name = "sockops_track";
         let program: &mut SockOps = program(&mut self.ebpf, name)?;
-        let refused = |source| LoadError::Program { program: name, source };
+        let refused = |source| LoadError::Program {
+            program: name,
+            source,
+        };
         let id = program.attach(cgroup, mode).map_err(refused)?;
-        attached.sock_ops.push(program.take_link(id).map_err(refused)?);
+        attached
+            .sock_ops
+            .push(program.take_link(id).map_err(refused)?);
         Ok(attached)
     }
 
@@ -112,15 +129,32 @@ impl Datapath {
     /// # Errors
     /// [`LoadError::Program`] if the program could not run.
     pub fn donate(&mut self, slot: u32) -> Result<bool, LoadError> {
+        self.move_slot("pool_donate", slot)
+    }
+
+    /// Asks the kernel to take a slot out of its pool; `false` if it is not in it, because it is leased or retired.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the program could not run.
+    pub fn withdraw(&mut self, slot: u32) -> Result<bool, LoadError> {
+        self.move_slot("pool_withdraw", slot)
+    }
+
+    fn move_slot(&mut self, name: &'static str, slot: u32) -> Result<bool, LoadError> {
         const ETHERNET: usize = 14;
-        let name = "pool_donate";
         let program: &mut SchedClassifier = program(&mut self.ebpf, name)?;
         let mut packet = [0; ETHERNET + 4];
         packet[ETHERNET..].copy_from_slice(&slot.to_ne_bytes());
-        let options = TestRunOptions { data_in: Some(&packet), ..TestRunOptions::new() };
+        let options = TestRunOptions {
+            data_in: Some(&packet),
+            ..TestRunOptions::new()
+        };
         let result = program
             .test_run(options)
-            .map_err(|source| LoadError::Program { program: name, source })?;
+            .map_err(|source| LoadError::Program {
+                program: name,
+                source,
+            })?;
         Ok(result.return_value == 0)
     }
 
@@ -132,10 +166,13 @@ impl Datapath {
         Reason::ALL
             .iter()
             .map(|&reason| {
-                let values = self
-                    .reasons
-                    .get(&(reason as u32), 0)
-                    .map_err(|source| LoadError::Map { map: "REASON_COUNTS", source })?;
+                let values =
+                    self.reasons
+                        .get(&(reason as u32), 0)
+                        .map_err(|source| LoadError::Map {
+                            map: "REASON_COUNTS",
+                            source,
+                        })?;
                 Ok((reason, values.iter().sum()))
             })
             .collect()
@@ -163,7 +200,7 @@ fn object() -> Result<Ebpf, LoadError> {
 }
 
 /// Every program, by name: what is loaded and what `kmeshd check` reports on.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 10] = [
     "connect4_route",
     "connect6_route",
     "getpeername4_restore",
@@ -173,23 +210,37 @@ const PROGRAMS: [&str; 9] = [
     "msg_server_response",
     "skb_upstream_response",
     "pool_donate",
+    "pool_withdraw",
 ];
 
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    PROGRAMS.iter().try_for_each(|name| load_program(ebpf, name))
+    PROGRAMS
+        .iter()
+        .try_for_each(|name| load_program(ebpf, name))
 }
 
 fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
-    let missing = LoadError::Missing { what: "program", name };
+    let missing = LoadError::Missing {
+        what: "program",
+        name,
+    };
     let loaded = match ebpf.program_mut(name).ok_or(missing)? {
         Program::CgroupSockAddr(program) => program.load(),
         Program::SockOps(program) => program.load(),
         Program::SkMsg(program) => program.load(),
         Program::SkSkb(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
-        _ => return Err(LoadError::Missing { what: "program of the expected type", name }),
+        _ => {
+            return Err(LoadError::Missing {
+                what: "program of the expected type",
+                name,
+            });
+        }
     };
-    loaded.map_err(|source| LoadError::Program { program: name, source })
+    loaded.map_err(|source| LoadError::Program {
+        program: name,
+        source,
+    })
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
@@ -198,15 +249,17 @@ where
 {
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
-        .ok_or(LoadError::Missing { what: "program", name })
+        .ok_or(LoadError::Missing {
+            what: "program",
+            name,
+        })
 }
 
-fn attach_to_map(
-    ebpf: &mut Ebpf,
-    name: &'static str,
-    map: &'static str,
-) -> Result<(), LoadError> {
-    let missing = LoadError::Missing { what: "map", name: map };
+fn attach_to_map(ebpf: &mut Ebpf, name: &'static str, map: &'static str) -> Result<(), LoadError> {
+    let missing = LoadError::Missing {
+        what: "map",
+        name: map,
+    };
     let sockets: SockHash<&MapData, u64>;
     let slots: SockHash<&MapData, u32>;
     let found = ebpf.map(map).ok_or(missing)?;
@@ -218,8 +271,13 @@ fn attach_to_map(
         slots = found.try_into().map_err(wrong)?;
         slots.fd()
     };
-    let fd = fd.try_clone().map_err(|source| LoadError::Mmap { map, source })?;
-    let refused = |source| LoadError::Program { program: name, source };
+    let fd = fd
+        .try_clone()
+        .map_err(|source| LoadError::Mmap { map, source })?;
+    let refused = |source| LoadError::Program {
+        program: name,
+        source,
+    };
     match ebpf.program_mut(name) {
         Some(Program::SkMsg(program)) => {
             let program: &mut SkMsg = program;
@@ -229,7 +287,12 @@ fn attach_to_map(
             let program: &mut SkSkb = program;
             program.attach(&fd).map_err(refused)?;
         }
-        _ => return Err(LoadError::Missing { what: "program", name }),
+        _ => {
+            return Err(LoadError::Missing {
+                what: "program",
+                name,
+            });
+        }
     }
     Ok(())
 }
@@ -246,7 +309,10 @@ where
 
 fn shared<T>(ebpf: &mut Ebpf, name: &'static str, count: usize) -> Result<Shared<T>, LoadError> {
     let Some(aya::maps::Map::Array(map)) = ebpf.map(name) else {
-        return Err(LoadError::Missing { what: "array map", name });
+        return Err(LoadError::Missing {
+            what: "array map",
+            name,
+        });
     };
     Shared::map(map.fd().as_fd(), count).map_err(|source| LoadError::Mmap { map: name, source })
 }

@@ -46,7 +46,12 @@ impl<T> Shared<T> {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { base, length, count, value: PhantomData })
+        Ok(Self {
+            base,
+            length,
+            count,
+            value: PhantomData,
+        })
     }
 
     /// The value at `index`; `None` past the end.

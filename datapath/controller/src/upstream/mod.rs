@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 
 pub use self::open::{Opened, Slot, UpstreamError, open};
 pub use self::record::Record;
-pub use self::watch::{donate, reap};
+pub use self::watch::{donate, reap, retire};
 use crate::fallback::Idle;
 use crate::node::Node;
 
@@ -52,8 +52,13 @@ const IDLE_MAX: usize = 128;
 impl Upstreams {
     /// No upstreams.
     pub(crate) fn new() -> Self {
-        let state = State { vacant: (0..UPSTREAMS_MAX as u32).collect(), ..State::default() };
-        Self { state: Mutex::new(state) }
+        let state = State {
+            vacant: (0..UPSTREAMS_MAX as u32).collect(),
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -75,6 +80,11 @@ impl Upstreams {
             }
         }
         None
+    }
+
+    /// Closes idle connections of the user-space path.
+    fn forget_idle(&self, unwanted: impl Fn(PoolKey) -> bool) {
+        self.state().idle.retain(|key, _| !unwanted(*key));
     }
 
     /// Keeps a connection for the next request of the user-space path.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kmesh_api::Address;
-use kmesh_api::pool::{Connection, PoolKey, USER};
+use kmesh_api::pool::{ALIVE, Connection, PoolKey, USER};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -92,21 +92,44 @@ pub async fn open(
     id: u32,
 ) -> Result<Opened, UpstreamError> {
     let name = || pod.spec.name.clone();
-    let failed = |source| UpstreamError::Connect { pod: name(), endpoint, source };
-    let source =
-        pod.source(endpoint).ok_or_else(|| UpstreamError::Family { pod: name(), endpoint })?;
-    let key = PoolKey { pod: pod.index, endpoint: id };
+    let failed = |source| UpstreamError::Connect {
+        pod: name(),
+        endpoint,
+        source,
+    };
+    let source = pod.source(endpoint).ok_or_else(|| UpstreamError::Family {
+        pod: name(),
+        endpoint,
+    })?;
+    let key = PoolKey {
+        pod: pod.index,
+        endpoint: id,
+    };
     let socket = pod
         .netns
-        .run(move || Socket::new(Domain::for_address(endpoint), Type::STREAM, Some(Protocol::TCP)))
+        .run(move || {
+            Socket::new(
+                Domain::for_address(endpoint),
+                Type::STREAM,
+                Some(Protocol::TCP),
+            )
+        })
         .and_then(|socket| socket)
         .map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
     socket.set_tcp_nodelay(true).map_err(failed)?;
-    socket.bind(&SocketAddr::new(source, 0).into()).map_err(failed)?;
-    let local = socket.local_addr().map_err(failed)?.as_socket().unwrap_or(endpoint);
-    let connection =
-        Connection { client: Address::from(local), server: Address::from(endpoint) };
+    socket
+        .bind(&SocketAddr::new(source, 0).into())
+        .map_err(failed)?;
+    let local = socket
+        .local_addr()
+        .map_err(failed)?
+        .as_socket()
+        .unwrap_or(endpoint);
+    let connection = Connection {
+        client: Address::from(local),
+        server: Address::from(endpoint),
+    };
     let slot = reserve(node, key, connection);
     let socket = TcpSocket::from_std_stream(socket.into());
     let stream = timeout(CONNECT_TIMEOUT, socket.connect(endpoint))
@@ -118,13 +141,19 @@ pub async fn open(
 
 fn reserve(node: &Arc<Node>, key: PoolKey, connection: Connection) -> Option<Slot> {
     let number = node.upstreams.state().vacant.pop_front()?;
-    let slot = Slot { node: Arc::clone(node), number, connection, kept: false };
+    let slot = Slot {
+        node: Arc::clone(node),
+        number,
+        connection,
+        kept: false,
+    };
     let record = record(node, number)?;
     record.set_pod(key.pod);
     record.set_endpoint(key.endpoint);
     record.set_server(0);
     record.set_client(0);
-    record.set_dead(0);
+    record.set_dead(ALIVE);
+    record.set_sending(0);
     record.set_remaining(0);
     record.set_state(USER);
     // Without the announcement the connection works as one to another node: slower, not wrong.

@@ -48,7 +48,7 @@ impl Record {
     fields! {
         /// One of the states in `kmesh_api::pool`.
         state / set_state: u32, AtomicU32;
-        /// 1 once the far end died.
+        /// `ALIVE`, `DEAD` or `UNWANTED`.
         dead / set_dead: u32, AtomicU32;
         /// The client pod.
         pod / set_pod: u32, AtomicU32;
@@ -66,6 +66,8 @@ impl Record {
         remaining / set_remaining: u64, AtomicU64;
         /// 1 if the request was HEAD.
         head_request / set_head_request: u32, AtomicU32;
+        /// 1 while the client still owes bytes of its request.
+        sending / set_sending: u32, AtomicU32;
         /// 1 once the response has begun.
         answered / set_answered: u32, AtomicU32;
     }

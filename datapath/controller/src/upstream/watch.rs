@@ -5,21 +5,30 @@ use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use kmesh_api::limits::POOL_MAX;
-use kmesh_api::pool::{LEASED, Pool, RELAY, RETIRED, USER, bpf_spin_lock};
+use kmesh_api::pool::{
+    ALIVE, DEAD, FREE, LEASED, Pool, PoolKey, RELAY, RETIRED, UNWANTED, USER, bpf_spin_lock,
+};
 use tokio::net::TcpStream;
 use tracing::{debug, warn};
 
 use super::{Donated, Opened, Record, record, vacate};
-use crate::fallback::{relay, reset};
+use crate::fallback::{cut, relay, reset};
 use crate::load::Datapath;
 use crate::node::Node;
 
 /// Gives an idle connection to the kernel. One that it cannot use is closed.
 pub fn donate(node: &Arc<Node>, opened: Opened) {
-    let Opened { stream, slot: Some(slot), key } = opened else {
+    let Opened {
+        stream,
+        slot: Some(slot),
+        key,
+    } = opened
+    else {
         return;
     };
-    let Some(record) = record(node, slot.number) else { return };
+    let Some(record) = record(node, slot.number) else {
+        return;
+    };
     let remote = record.server() == 0;
     let prepared = prepare(&mut node.datapath(), &stream, slot.number, key, remote);
     let cookie = match prepared {
@@ -31,7 +40,11 @@ pub fn donate(node: &Arc<Node>, opened: Opened) {
     };
     let (number, connection) = slot.keep();
     let watcher = tokio::spawn(watch(Arc::clone(node), number, record, stream));
-    let donated = Donated { watcher: watcher.abort_handle(), connection, cookie };
+    let donated = Donated {
+        watcher: watcher.abort_handle(),
+        connection,
+        cookie,
+    };
     node.upstreams.state().donated.insert(number, donated);
     hand_over(node, number, record);
 }
@@ -55,12 +68,16 @@ fn prepare(
     datapath: &mut Datapath,
     stream: &TcpStream,
     slot: u32,
-    key: kmesh_api::pool::PoolKey,
+    key: PoolKey,
     remote: bool,
 ) -> anyhow::Result<Option<u64>> {
     const NO_EXIST: u64 = 1;
     if datapath.pools.get(&key, 0).is_err() {
-        let empty = Pool { lock: bpf_spin_lock::default(), count: 0, slots: [0; POOL_MAX] };
+        let empty = Pool {
+            lock: bpf_spin_lock::default(),
+            count: 0,
+            slots: [0; POOL_MAX],
+        };
         // Losing a race against another donation is fine: the pool exists then.
         let _ = datapath.pools.insert(key, empty, NO_EXIST);
     }
@@ -69,7 +86,9 @@ fn prepare(
     }
     let cookie = socket_cookie(stream)?;
     datapath.slots.insert(cookie, slot, 0)?;
-    datapath.upstream_sockets.insert(slot, stream.as_raw_fd(), 0)?;
+    datapath
+        .upstream_sockets
+        .insert(slot, stream.as_raw_fd(), 0)?;
     Ok(Some(cookie))
 }
 
@@ -104,24 +123,65 @@ async fn watch(node: Arc<Node>, slot: u32, record: Record, stream: TcpStream) {
         }
     }
     // From here on nobody leases it: `dead` is checked after each `pop`. The reaper sees to a lease that won the race.
-    record.set_dead(1);
+    record.set_dead(DEAD);
 }
 
-/// Closes what is retired and ends exchanges whose upstream died. Called every few milliseconds.
+/// Makes sure that no donated upstream for which `unwanted` holds is leased again; exchanges in flight may end.
+pub fn retire(node: &Node, unwanted: impl Fn(PoolKey) -> bool) {
+    for slot in slots(node) {
+        let Some(record) = record(node, slot) else {
+            continue;
+        };
+        let key = PoolKey {
+            pod: record.pod(),
+            endpoint: record.endpoint(),
+        };
+        if record.dead() == ALIVE && unwanted(key) {
+            record.set_dead(UNWANTED);
+        }
+    }
+    node.upstreams.forget_idle(unwanted);
+}
+
+fn slots(node: &Node) -> Vec<u32> {
+    node.upstreams.state().donated.keys().copied().collect()
+}
+
+/// Closes what is retired or may not be leased again, and ends exchanges whose upstream died. Called every few milliseconds.
 pub fn reap(node: &Arc<Node>) {
-    let slots: Vec<u32> = node.upstreams.state().donated.keys().copied().collect();
-    for slot in slots {
-        let Some(record) = record(node, slot) else { continue };
-        let state = record.state();
-        if record.dead() != 0 && (state == LEASED || state == RELAY) {
-            reset(node, record);
-            record.set_state(RETIRED);
+    for slot in slots(node) {
+        let Some(record) = record(node, slot) else {
+            continue;
+        };
+        match (record.state(), record.dead()) {
+            (FREE, DEAD | UNWANTED) => {
+                // Refused when a client has just leased it: then its exchange decides.
+                if let Err(error) = node.datapath().withdraw(slot) {
+                    warn!(slot, %error, "the kernel gives no upstreams back");
+                }
+            }
+            (LEASED | RELAY, DEAD) if record.done() == record.lease() => record.set_state(RETIRED),
+            // A leaseholder that cannot be told has not been accepted yet or is about to end its lease itself.
+            (LEASED, DEAD) if reset(node, record) => record.set_state(RETIRED),
+            (RELAY, DEAD) => {
+                reset(node, record);
+                record.set_state(RETIRED);
+            }
+            _ => {}
         }
         if record.state() != RETIRED {
             continue;
         }
+        if record.sending() != 0 && record.done() == record.lease() {
+            cut(node, record);
+        }
         let removed = node.upstreams.state().donated.remove(&slot);
-        if let Some(Donated { watcher, connection, cookie }) = removed {
+        if let Some(Donated {
+            watcher,
+            connection,
+            cookie,
+        }) = removed
+        {
             // Aborting drops the socket and with it the connection.
             watcher.abort();
             vacate(node, slot, &connection, cookie);

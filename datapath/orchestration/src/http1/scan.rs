@@ -9,8 +9,13 @@ use kmesh_api::limits::{FOUND_MAX, HEADERS_MAX, NAMES_MAX};
 use kmesh_api::route::name;
 use kmesh_api::{Image, Reason};
 
-use crate::automaton::{lower, node, step};
+use super::bytes::{AUTHORITY, PLAIN_TARGET, PLAIN_VALUE, TOKEN, VISIBLE, is};
+use crate::automaton::{DEAD, lower, node, step};
 use crate::repeat::{Body, repeat};
+
+/// Bytes that one iteration consumes at most before its single step: enough for most names and hosts, and little enough
+/// for the verifier, which follows each of them.
+const RUN: u32 = 16;
 
 /// What a scan came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,35 +92,41 @@ struct Scan<'a, const N: usize> {
 }
 
 impl<const N: usize> Body for Scan<'_, N> {
+    /// Takes a whole line in one iteration if nothing in it is unusual: each phase takes a run of plain bytes, then the one
+    /// byte that may end the phase, and the next phase continues at once.
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        let position = self.head.position;
-        if position >= self.head.length {
-            return false;
+        let before = self.head.position;
+        if self.head.phase < phase::LINE {
+            self.first_line();
         }
-        if self.head.phase == phase::SKIP && position.is_multiple_of(8) && self.plain_word(position)
-        {
-            self.head.position = position.wrapping_add(8);
-            return true;
+        if let Some((byte, _)) = self.next(phase::LINE_FEED) {
+            self.expect(byte, b'\n', phase::LINE);
         }
-        let byte = self.head.bytes[position as usize & (N - 1)];
-        self.head.position = position.wrapping_add(1);
-        match self.head.phase {
-            phase::SKIP => self.skip(byte),
-            phase::NAME => self.name(byte),
-            phase::VALUE => self.value(byte, position),
-            phase::VALUE_START => self.value_start(byte, position),
-            phase::LINE => self.line(byte, position),
-            phase::LINE_FEED => self.expect(byte, b'\n', phase::LINE),
-            phase::LAST_LINE_FEED => self.last_line_feed(byte),
-            phase::TARGET => self.target(byte, position),
-            phase::METHOD => self.method(byte, position),
-            phase::VERSION => self.version(byte, position),
-            phase::STATUS => self.status(byte, position),
-            phase::REASON_PHRASE => self.reason_phrase(byte),
-            _ => return false,
+        if let Some((byte, position)) = self.next(phase::LINE) {
+            self.line(byte, position);
         }
-        self.head.phase < phase::DONE
+        self.name_run();
+        if let Some((byte, _)) = self.next(phase::NAME) {
+            self.name(byte);
+        }
+        for _ in 0..2 {
+            if let Some((byte, position)) = self.next(phase::VALUE_START) {
+                self.value_start(byte, position);
+            }
+        }
+        self.value_run();
+        if let Some((byte, position)) = self.next(phase::VALUE) {
+            self.value(byte, position);
+        }
+        self.skip_run();
+        if let Some((byte, _)) = self.next(phase::SKIP) {
+            self.skip(byte);
+        }
+        if let Some((byte, _)) = self.next(phase::LAST_LINE_FEED) {
+            self.last_line_feed(byte);
+        }
+        self.head.phase < phase::DONE && self.head.position != before
     }
 }
 
@@ -142,6 +153,45 @@ impl<const N: usize> Body for Earlier<'_, N> {
 }
 
 impl<const N: usize> Scan<'_, N> {
+    /// The next byte and where it stands, if there is one and the scanner is in `phase`.
+    #[inline(always)]
+    fn next(&mut self, phase: u32) -> Option<(u8, u32)> {
+        let position = self.head.position;
+        if self.head.phase != phase || position >= self.head.length {
+            return None;
+        }
+        self.head.position = position.wrapping_add(1);
+        Some((self.head.bytes[position as usize & (N - 1)], position))
+    }
+
+    /// A request line or a status line.
+    #[inline(always)]
+    fn first_line(&mut self) {
+        for _ in 0..4 {
+            if let Some((byte, position)) = self.next(phase::METHOD) {
+                self.method(byte, position);
+            }
+        }
+        self.target_run();
+        if let Some((byte, position)) = self.next(phase::TARGET) {
+            self.target(byte, position);
+        }
+        self.version_run();
+        if let Some((byte, position)) = self.next(phase::VERSION) {
+            self.version(byte, position);
+        }
+        for _ in 0..4 {
+            if let Some((byte, position)) = self.next(phase::STATUS) {
+                self.status(byte, position);
+            }
+        }
+        for _ in 0..4 {
+            if let Some((byte, _)) = self.next(phase::REASON_PHRASE) {
+                self.reason_phrase(byte);
+            }
+        }
+    }
+
     #[inline(always)]
     fn refuse(&mut self, reason: Reason) {
         self.head.fault = reason as u32;
@@ -155,6 +205,128 @@ impl<const N: usize> Scan<'_, N> {
         } else {
             self.refuse(Reason::Malformed);
         }
+    }
+
+    /// Consumes what `target` would take without a change of phase.
+    #[inline(always)]
+    fn target_run(&mut self) {
+        let mut position = self.head.position;
+        if self.head.phase != phase::TARGET || position == self.head.target_at {
+            return;
+        }
+        for _ in 0..RUN {
+            let byte = self.head.bytes[position as usize & (N - 1)];
+            if position >= self.head.length || !is(byte, PLAIN_TARGET) {
+                break;
+            }
+            position = position.wrapping_add(1);
+        }
+        self.head.position = position;
+    }
+
+    /// Consumes the version if it is the one that `version` takes.
+    #[inline(always)]
+    fn version_run(&mut self) {
+        let mut position = self.head.position;
+        if self.head.phase != phase::VERSION || position != self.head.mark {
+            return;
+        }
+        let mut rest = VERSION;
+        for _ in 0..8 {
+            let byte = self.head.bytes[position as usize & (N - 1)];
+            if position >= self.head.length || byte != rest as u8 {
+                break;
+            }
+            rest >>= 8;
+            position = position.wrapping_add(1);
+        }
+        self.head.position = position;
+    }
+
+    /// Consumes what `name` would take without a change of phase.
+    #[inline(always)]
+    fn name_run(&mut self) {
+        if self.head.phase != phase::NAME {
+            return;
+        }
+        let mut position = self.head.position;
+        let mut node = self.head.node;
+        for _ in 0..RUN {
+            let byte = self.head.bytes[position as usize & (N - 1)];
+            if position >= self.head.length || !is(byte, TOKEN) {
+                break;
+            }
+            if node != DEAD {
+                node = step(self.image, node, lower(byte));
+            }
+            position = position.wrapping_add(1);
+        }
+        self.head.node = node;
+        self.head.position = position;
+    }
+
+    /// Consumes what `value` would take of a host, or of a value in an automaton, without a change of phase.
+    #[inline(always)]
+    fn value_run(&mut self) {
+        let known = self.head.name;
+        if self.head.phase != phase::VALUE || known == name::CONTENT_LENGTH {
+            return;
+        }
+        let mut position = self.head.position;
+        if known == name::HOST {
+            if position != self.head.host_end {
+                return;
+            }
+            for _ in 0..RUN {
+                let byte = self.head.bytes[position as usize & (N - 1)];
+                if position >= self.head.length || !is(byte, AUTHORITY) {
+                    break;
+                }
+                position = position.wrapping_add(1);
+            }
+            self.head.host_end = position;
+            self.head.position = position;
+            return;
+        }
+        let fold = known < name::CONFIGURED;
+        let mut node = self.head.node;
+        let before = position;
+        for _ in 0..RUN {
+            let byte = self.head.bytes[position as usize & (N - 1)];
+            if position >= self.head.length || !is(byte, VISIBLE) {
+                break;
+            }
+            if node != DEAD {
+                node = step(self.image, node, if fold { lower(byte) } else { byte });
+            }
+            position = position.wrapping_add(1);
+        }
+        if position != before {
+            self.head.node = node;
+            self.head.value_node = node;
+            self.head.position = position;
+        }
+    }
+
+    /// Consumes what `skip` would take without a change of phase: bytes up to a word's boundary, whole words, more bytes.
+    #[inline(always)]
+    fn skip_run(&mut self) {
+        if self.head.phase != phase::SKIP {
+            return;
+        }
+        let mut position = self.head.position;
+        for _ in 0..RUN {
+            if position.is_multiple_of(8) && self.plain_word(position) {
+                position = position.wrapping_add(8);
+                continue;
+            }
+            let byte = self.head.bytes[position as usize & (N - 1)];
+            if position >= self.head.length || !is(byte, PLAIN_VALUE) {
+                break;
+            }
+            position = position.wrapping_add(1);
+        }
+        self.head.position = position;
     }
 
     /// Whether the eight bytes at `position` (a multiple of 8) are all there and free of control characters.
@@ -304,7 +476,7 @@ impl<const N: usize> Scan<'_, N> {
             }
             self.head.name = node(self.image, self.head.node).end;
             self.head.phase = phase::VALUE_START;
-        } else if is_token(byte) {
+        } else if is(byte, TOKEN) {
             self.head.node = step(self.image, self.head.node, lower(byte));
         } else {
             self.refuse(Reason::Malformed);
@@ -403,7 +575,7 @@ impl<const N: usize> Scan<'_, N> {
                 // Trailing white space is left out; inside a host, user space judges.
                 return;
             }
-            if position != self.head.host_end || !is_authority(byte) {
+            if position != self.head.host_end || !is(byte, AUTHORITY) {
                 return self.refuse(Reason::Malformed);
             }
             self.head.host_end = self.head.position;
@@ -479,38 +651,4 @@ impl<const N: usize> Scan<'_, N> {
         self.head.end = self.head.position;
         self.head.phase = phase::DONE;
     }
-}
-
-/// `tchar` of RFC 9110 section 5.6.2.
-#[inline(always)]
-const fn is_token(byte: u8) -> bool {
-    const TOKEN: [u64; 2] =
-        set(b"!#$%&'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ^_`abcdefghijklmnopqrstuvwxyz|~");
-    contains(TOKEN, byte)
-}
-
-/// What Envoy takes in a host; it answers 400 to anything else (`HeaderUtility::authorityIsValid`).
-#[inline(always)]
-const fn is_authority(byte: u8) -> bool {
-    const AUTHORITY: [u64; 2] =
-        set(b"!$%&'()*+,-.0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~");
-    contains(AUTHORITY, byte)
-}
-
-/// Whether an ASCII byte is in a set.
-#[inline(always)]
-const fn contains(set: [u64; 2], byte: u8) -> bool {
-    let half = if byte < 64 { set[0] } else { set[1] };
-    byte < 128 && half >> (byte & 63) & 1 != 0
-}
-
-/// ASCII bytes as a bit set: below 64, and from 64 on.
-const fn set(members: &[u8]) -> [u64; 2] {
-    let mut set = [0; 2];
-    let mut i = 0;
-    while i < members.len() {
-        set[(members[i] >> 6) as usize] |= 1 << (members[i] & 63);
-        i += 1;
-    }
-    set
 }

@@ -59,6 +59,11 @@ mod programs {
         donate::donate(&ctx)
     }
 
+    #[classifier]
+    fn pool_withdraw(ctx: TcContext) -> i32 {
+        donate::withdraw(&ctx)
+    }
+
     const _: () = assert!(sk_action::SK_PASS == 1);
 
     #[panic_handler]

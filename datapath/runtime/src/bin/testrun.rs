@@ -63,9 +63,8 @@ mod programs {
         let mut question = Question::default();
         let size = size_of::<Question>() as u32;
         // SAFETY: the buffer is of the size that is asked for.
-        let failed = unsafe {
-            bpf_skb_load_bytes(ctx.as_ptr(), ETHERNET, (&raw mut question).cast(), size)
-        };
+        let failed =
+            unsafe { bpf_skb_load_bytes(ctx.as_ptr(), ETHERNET, (&raw mut question).cast(), size) };
         let head = SCRATCH.get_ptr_mut(0)?;
         let (image, _) = generation::active()?;
         // SAFETY: a live array value; test-runs are not concurrent.
@@ -101,7 +100,12 @@ mod programs {
             answer.outcome = reason as u32;
             return Some(answer);
         }
-        match decide(image, question.route_config, head, &mut Told(question.numbers)) {
+        match decide(
+            image,
+            question.route_config,
+            head,
+            &mut Told(question.numbers),
+        ) {
             Ok(choice) => {
                 answer.outcome = outcome::CHOSEN;
                 answer.route = choice.route;

@@ -1,0 +1,49 @@
+//! Classes of bytes, as one table: a lookup costs a load, whatever the class.
+
+/// `tchar` of RFC 9110 section 5.6.2.
+pub(super) const TOKEN: u8 = 1;
+/// What Envoy takes in a host; it answers 400 to anything else (`HeaderUtility::authorityIsValid`).
+pub(super) const AUTHORITY: u8 = 2;
+/// What a request target is made of, besides the bytes that end its path.
+pub(super) const PLAIN_TARGET: u8 = 4;
+/// What a header value is made of, besides white space.
+pub(super) const VISIBLE: u8 = 8;
+
+/// What a header value is made of, white space included.
+pub(super) const PLAIN_VALUE: u8 = 16;
+
+static CLASSES: [u8; 256] = classes();
+
+/// Whether `byte` is in `class`.
+#[inline(always)]
+pub(super) fn is(byte: u8, class: u8) -> bool {
+    CLASSES[byte as usize] & class != 0
+}
+
+const fn classes() -> [u8; 256] {
+    const ALPHANUMERIC: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let table = add([0; 256], ALPHANUMERIC, TOKEN | AUTHORITY);
+    let table = add(table, b"!#$%&'*+-.^_`|~", TOKEN);
+    let table = add(table, b" \t", PLAIN_VALUE);
+    let mut table = add(table, b"!$%&'()*+,-.:;=@[]_~", AUTHORITY);
+    let mut byte = 0x21;
+    while byte < 256 {
+        if byte != 0x7f {
+            table[byte] |= VISIBLE | PLAIN_VALUE;
+            if byte < 0x7f && byte != b'#' as usize && byte != b'?' as usize {
+                table[byte] |= PLAIN_TARGET;
+            }
+        }
+        byte += 1;
+    }
+    table
+}
+
+const fn add(mut table: [u8; 256], members: &[u8], class: u8) -> [u8; 256] {
+    let mut i = 0;
+    while i < members.len() {
+        table[members[i] as usize] |= class;
+        i += 1;
+    }
+    table
+}
