@@ -83,7 +83,7 @@ pub enum PodError {
         pod: String,
         /// Why.
         #[source]
-        source: LoadError,
+        source: Box<LoadError>,
     },
 }
 
@@ -126,9 +126,9 @@ impl Pod {
         index: u32,
     ) -> Result<(Self, Vec<std::net::TcpListener>), PodError> {
         let pod = || spec.name.clone();
-        let kernel = |source| PodError::Kernel {
+        let kernel = |source: LoadError| PodError::Kernel {
             pod: spec.name.clone(),
-            source,
+            source: Box::new(source),
         };
         let lock = lock(&spec)?;
         let netns = Netns::enter(&spec.netns).map_err(|source| PodError::Netns {
@@ -165,9 +165,9 @@ impl Pod {
                 .map_err(failed)?;
             let anchor = Address::from(listener.local_addr().map_err(failed)?);
             if address.is_ipv4() {
-                record.anchor4 = anchor
+                record.anchor4 = anchor;
             } else {
-                record.anchor6 = anchor
+                record.anchor6 = anchor;
             }
             listeners.push(listener);
         }
@@ -222,11 +222,11 @@ fn lock(spec: &PodSpec) -> Result<Flock<File>, PodError> {
     let path = || spec.cgroup.display().to_string();
     let file = File::open(&spec.cgroup).map_err(|source| PodError::Kernel {
         pod: spec.name.clone(),
-        source: LoadError::Cgroup {
+        source: Box::new(LoadError::Cgroup {
             pod: spec.name.clone(),
             path: path(),
             source,
-        },
+        }),
     })?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| PodError::Taken {
         pod: spec.name.clone(),

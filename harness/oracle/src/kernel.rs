@@ -48,8 +48,8 @@ pub enum KernelError {
 /// A loaded `decide_head` with one configuration.
 pub struct Kernel {
     ebpf: Ebpf,
-    answer: Mapping,
-    images: Mapping,
+    answer: Mapping<Answer>,
+    images: Mapping<Image>,
     packet: Vec<u8>,
 }
 
@@ -78,7 +78,7 @@ impl Kernel {
         // SAFETY: the mapping holds two images, the first of which is the active one; no test-run is under way, and the
         // source is a different allocation.
         unsafe {
-            let target = self.images.base.as_ptr().cast::<Image>();
+            let target = self.images.base.as_ptr();
             ptr::copy_nonoverlapping(image, target, 1);
             (*target).generation = 1;
         }
@@ -96,7 +96,7 @@ impl Kernel {
     ) -> Result<Verdict, KernelError> {
         self.run(route_config, bytes, numbers, 1)?;
         // SAFETY: the mapping holds one answer, and no test-run is under way.
-        let answer = unsafe { self.answer.base.as_ptr().cast::<Answer>().read_volatile() };
+        let answer = unsafe { self.answer.base.as_ptr().read_volatile() };
         Ok(match answer.outcome {
             outcome::CHOSEN => Verdict::Chosen(Choice {
                 route: answer.route,
@@ -172,7 +172,11 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
     Ok(program.try_into()?)
 }
 
-fn map(ebpf: &Ebpf, name: &'static str, length: usize) -> Result<Mapping, KernelError> {
+fn map<T>(
+    ebpf: &Ebpf,
+    name: &'static str,
+    length: usize,
+) -> Result<Mapping<T>, KernelError> {
     let Some(Map::Array(map)) = ebpf.map(name) else {
         return Err(KernelError::Missing(name));
     };
@@ -180,12 +184,12 @@ fn map(ebpf: &Ebpf, name: &'static str, length: usize) -> Result<Mapping, Kernel
 }
 
 /// An array map in memory.
-struct Mapping {
-    base: NonNull<u8>,
+struct Mapping<T> {
+    base: NonNull<T>,
     length: usize,
 }
 
-impl Mapping {
+impl<T> Mapping<T> {
     fn new(map: BorrowedFd<'_>, length: usize) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a fresh shared mapping of a file; the result is checked.
@@ -201,7 +205,7 @@ impl Mapping {
     }
 }
 
-impl Drop for Mapping {
+impl<T> Drop for Mapping<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping made by `new`, which nothing points into any more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.length) };

@@ -52,11 +52,10 @@ pub(super) fn scan_request<B>(image: &Image, request: &Request<B>) -> Result<Sca
     head.length = bytes.len() as u32;
     match scan(image, &mut *head) {
         Outcome::Complete => {}
-        Outcome::Partial => return Err(Reason::Malformed),
         Outcome::Refused(reason) if reason == Reason::TooManyHeaders as u32 => {
             return Err(Reason::TooManyHeaders);
         }
-        Outcome::Refused(_) => return Err(Reason::Malformed),
+        Outcome::Partial | Outcome::Refused(_) => return Err(Reason::Malformed),
     }
     let kernel_bound = match request_length(&head) {
         Length::Known(total) => admit(&head, total).is_ok(),

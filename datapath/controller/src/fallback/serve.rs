@@ -32,6 +32,9 @@ pub(super) struct Destination {
     pub kernel_bound: bool,
 }
 
+/// Envoy's words when an endpoint gives no answer.
+pub(super) const NO_ANSWER: &str = "upstream connect error or disconnect/reset before headers";
+
 /// Serves one request that the kernel passed.
 pub(super) async fn serve(
     node: Arc<Node>,
@@ -45,8 +48,7 @@ pub(super) async fn serve(
             Ok(response) => return Ok(response),
             Err(error) => {
                 debug!(error = format!("{error:#}"), "no answer from upstream");
-                const UPSTREAM: &str = "upstream connect error or disconnect/reset before headers";
-                (StatusCode::SERVICE_UNAVAILABLE, UPSTREAM)
+                (StatusCode::SERVICE_UNAVAILABLE, NO_ANSWER)
             }
         },
         Err(refusal) => refusal,
