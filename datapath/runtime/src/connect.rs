@@ -24,14 +24,16 @@ const IPPROTO_TCP: u32 = 6;
 
 /// The destination of an IPv4 call.
 #[inline(always)]
-pub fn destination4(sock_addr: *const bpf_sock_addr) -> Address {
+pub fn destination4(ctx: &SockAddrContext) -> Address {
+    let sock_addr = ctx.sock_addr;
     // SAFETY: the kernel hands a valid context; its words are read whole.
     unsafe { Address::v4((*sock_addr).user_ip4, port((*sock_addr).user_port)) }
 }
 
 /// The destination of an IPv6 call.
 #[inline(always)]
-pub fn destination6(sock_addr: *const bpf_sock_addr) -> Address {
+pub fn destination6(ctx: &SockAddrContext) -> Address {
+    let sock_addr = ctx.sock_addr;
     // SAFETY: as above; the verifier wants the words read one by one.
     unsafe {
         let ip = &raw const (*sock_addr).user_ip6;

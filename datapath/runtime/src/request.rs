@@ -13,6 +13,7 @@ use aya_ebpf::helpers::generated::{
     bpf_msg_apply_bytes, bpf_msg_cork_bytes, bpf_msg_pull_data, bpf_msg_redirect_hash,
     bpf_probe_read_kernel, bpf_sk_storage_get,
 };
+use aya_ebpf::programs::SkMsgContext;
 use core::ffi::c_void;
 use kmesh_api::Reason;
 use kmesh_api::exchange::{Client, MODE_KERNEL, MODE_PINNED, MODE_USER, Waiting};
@@ -34,14 +35,14 @@ const PASS: u32 = sk_action::SK_PASS;
 
 /// The socket that sends `msg`.
 #[inline(always)]
-pub fn sender(msg: *mut sk_msg_md) -> *mut c_void {
+pub(crate) fn sender(msg: *mut sk_msg_md) -> *mut c_void {
     // SAFETY: the kernel hands a valid context; the field is a socket or null.
     unsafe { (*msg).__bindgen_anon_3.sk.cast() }
 }
 
 /// Makes the first `wanted` bytes of `msg` readable and copies them to `to`; `false` if that fails.
 #[inline(always)]
-pub fn copy(msg: *mut sk_msg_md, to: *mut u8, wanted: u32) -> bool {
+pub(crate) fn copy(msg: *mut sk_msg_md, to: *mut u8, wanted: u32) -> bool {
     // SAFETY: the kernel hands a valid context; `to` has room for `wanted` bytes, which the callers bound.
     unsafe {
         let linear =
@@ -56,7 +57,8 @@ pub fn copy(msg: *mut sk_msg_md, to: *mut u8, wanted: u32) -> bool {
 
 /// A client sends.
 #[inline(always)]
-pub fn client_request(msg: *mut sk_msg_md) -> u32 {
+pub fn client_request(ctx: &SkMsgContext) -> u32 {
+    let msg = ctx.msg;
     let socket = sender(msg);
     if socket.is_null() {
         return PASS;

@@ -1,9 +1,10 @@
 //! `sk_msg` on servers' accepted sockets: sends a leased exchange's response straight into the client's receive queue.
 
-use aya_ebpf::bindings::{BPF_F_INGRESS, sk_action, sk_msg_md};
+use aya_ebpf::bindings::{BPF_F_INGRESS, sk_action};
 use aya_ebpf::helpers::generated::{
     bpf_msg_apply_bytes, bpf_msg_redirect_hash, bpf_sk_storage_get,
 };
+use aya_ebpf::programs::SkMsgContext;
 use kmesh_api::exchange::Server;
 use kmesh_api::head::flag;
 use kmesh_api::limits::{MESSAGE_MAX, RESPONSE_HEAD_MAX};
@@ -21,7 +22,8 @@ const PASS: u32 = sk_action::SK_PASS;
 
 /// A server sends.
 #[inline(always)]
-pub fn server_response(msg: *mut sk_msg_md) -> u32 {
+pub fn server_response(ctx: &SkMsgContext) -> u32 {
+    let msg = ctx.msg;
     let socket = sender(msg);
     if socket.is_null() {
         return PASS;

@@ -28,7 +28,7 @@ fn read<T: Default>(tcp: *const c_void, offset: *const u32) -> Option<T> {
 
 /// Bytes that arrived on `socket` through TCP, if the application has read them all.
 #[inline(always)]
-pub fn bytes_consumed(socket: *mut c_void) -> Option<u64> {
+pub(crate) fn bytes_consumed(socket: *mut c_void) -> Option<u64> {
     // SAFETY: the helper takes any socket pointer and answers null for one that is not TCP.
     let tcp = unsafe { bpf_skc_to_tcp_sock(socket) }.cast::<c_void>();
     if tcp.is_null() {

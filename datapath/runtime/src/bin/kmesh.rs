@@ -3,6 +3,10 @@
 #![cfg_attr(target_arch = "bpf", no_main)]
 
 #[cfg(target_arch = "bpf")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the entry points' attributes fix their signature"
+)]
 mod programs {
     use aya_ebpf::bindings::sk_action;
     use aya_ebpf::macros::{cgroup_sock_addr, classifier, sk_msg, sock_ops, stream_verdict};
@@ -13,13 +17,13 @@ mod programs {
 
     #[cgroup_sock_addr(connect4)]
     fn connect4_route(ctx: SockAddrContext) -> i32 {
-        let to = connect::destination4(ctx.sock_addr);
+        let to = connect::destination4(&ctx);
         connect::connect(&ctx, to, false)
     }
 
     #[cgroup_sock_addr(connect6)]
     fn connect6_route(ctx: SockAddrContext) -> i32 {
-        let to = connect::destination6(ctx.sock_addr);
+        let to = connect::destination6(&ctx);
         connect::connect(&ctx, to, true)
     }
 
@@ -41,12 +45,12 @@ mod programs {
 
     #[sk_msg]
     fn msg_client_request(ctx: SkMsgContext) -> u32 {
-        request::client_request(ctx.msg)
+        request::client_request(&ctx)
     }
 
     #[sk_msg]
     fn msg_server_response(ctx: SkMsgContext) -> u32 {
-        response::server_response(ctx.msg)
+        response::server_response(&ctx)
     }
 
     #[stream_verdict]

@@ -6,6 +6,10 @@
 #![cfg_attr(target_arch = "bpf", no_main)]
 
 #[cfg(target_arch = "bpf")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the entry points' attributes fix their signature"
+)]
 mod programs {
     use aya_ebpf::EbpfContext as _;
     use aya_ebpf::bindings::BPF_F_MMAPABLE;
