@@ -37,10 +37,8 @@ pub struct Client {
     pub generation: u64,
     /// Requests passed to the anchor so far.
     pub passed: u64,
-    /// 1 while the kernel may hold the message in its cork buffer: see `kmesh_runtime::request`.
-    pub corked: u32,
-    /// Padding; zero.
-    pub reserved: u32,
+    /// Generation whose tables began to scan a head that comes in pieces, while more of it is to come; 0 = none is.
+    pub heading: u64,
     /// Scratch for the request head.
     pub head: Head<HEAD_MAX>,
 }

@@ -74,6 +74,8 @@ reasons! {
     Anchored = 25, "anchored";
     /// A connection could not be anchored and was refused.
     AnchorRefused = 26, "anchor_refused";
+    /// The head came in more than one piece.
+    SplitHead = 27, "split_head";
 }
 
 /// Number of counters.

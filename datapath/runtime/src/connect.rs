@@ -118,7 +118,7 @@ pub fn connect(ctx: &SockAddrContext, to: Address, v6: bool) -> i32 {
     client.remaining = 0;
     client.lease = 0;
     client.passed = 0;
-    client.corked = 0;
+    client.heading = 0;
     client.listener = number;
     client.generation = generation;
     redirect(sock_addr, &chosen, v6);

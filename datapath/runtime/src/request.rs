@@ -3,14 +3,14 @@
 //! What cannot be finished here returns `SK_PASS`: the bytes travel to the pod's anchor and user space serves the request. A
 //! path is chosen at a request boundary and kept to the end of that message.
 //!
-//! Corked messages: `tcp_bpf_send_verdict` (Linux 6.18 and before) frees a cork buffer after the first redirect out of it,
-//! with whatever follows the redirected bytes. A message that may lie in that buffer is therefore redirected whole or not at
-//! all: if a head came in pieces and more than its request is there, user space serves all of it. The buffer stays in use after
-//! `SK_PASS` and ends with a redirect.
+//! A head that comes in pieces is user space's, and this program scans it along to know where the request ends. Holding it
+//! back with `bpf_msg_cork_bytes` loses data on Linux 6.18 and before: `tcp_bpf_send_verdict` frees the cork buffer after the
+//! first redirect out of it with whatever else is in it, and after a part was sent, the next piece is copied to where the
+//! buffer's first piece ended before (`sg.copybreak`), so pipelined requests come out as a mixture of old and new bytes.
 
 use aya_ebpf::bindings::{BPF_F_INGRESS, sk_action, sk_msg_md};
 use aya_ebpf::helpers::generated::{
-    bpf_msg_apply_bytes, bpf_msg_cork_bytes, bpf_msg_pull_data, bpf_msg_redirect_hash,
+    bpf_msg_apply_bytes, bpf_msg_pull_data, bpf_msg_redirect_hash,
     bpf_probe_read_kernel, bpf_sk_storage_get,
 };
 use aya_ebpf::programs::SkMsgContext;
@@ -85,6 +85,9 @@ pub fn client_request(ctx: &SkMsgContext) -> u32 {
     if client.remaining > 0 {
         return body(msg, client, size);
     }
+    if client.heading != 0 {
+        return piece(msg, client, size);
+    }
     let wanted = if size > HEAD_MAX as u32 {
         HEAD_MAX as u32
     } else {
@@ -100,11 +103,12 @@ pub fn client_request(ctx: &SkMsgContext) -> u32 {
     };
     match scan(image, &mut client.head) {
         Outcome::Complete => {}
-        Outcome::Partial if size < HEAD_MAX as u32 => {
-            // SAFETY: the kernel hands a valid context. One more byte brings this program back with all of them.
-            unsafe { bpf_msg_cork_bytes(msg, size + 1) };
-            client.corked = 1;
-            return PASS;
+        Outcome::Partial if size < PIECE_MAX => {
+            client.heading = generation;
+            if in_flight(client) {
+                wait_for(client);
+            }
+            return pass(client, Reason::SplitHead);
         }
         Outcome::Partial => return pin(client, Reason::HeadTooLong as u32),
         Outcome::Refused(reason) => return pin(client, reason),
@@ -121,11 +125,59 @@ pub fn client_request(ctx: &SkMsgContext) -> u32 {
     client.remaining = total - u64::from(part);
     // SAFETY: the kernel hands a valid context. Bytes after this request run the program again.
     unsafe { bpf_msg_apply_bytes(msg, part) };
-    let corked_rest = client.corked != 0 && part < size;
-    match route(msg, socket, client, image, generation, total, corked_rest) {
+    match route(msg, socket, client, image, generation, total) {
         Ok(()) => PASS,
         Err(reason) => pass(client, reason),
     }
+}
+
+/// Most bytes that a head's first pieces, and the piece after them, may have: together they fill the scratch buffer.
+const PIECE_MAX: u32 = HEAD_MAX as u32 / 2;
+
+/// More of a head whose beginning went to user space. All of the request does, and this finds its end.
+#[inline(always)]
+fn piece(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
+    let have = client.head.length;
+    let wanted = if size > PIECE_MAX { PIECE_MAX } else { size };
+    // The scanner's state stands in the tables that it began with.
+    let Some((image, generation)) = generation::active() else {
+        return lose(client);
+    };
+    if generation != client.heading || have > PIECE_MAX {
+        return lose(client);
+    }
+    // SAFETY: `have` and `wanted` are at most half of the buffer each.
+    let to = unsafe { client.head.bytes.as_mut_ptr().add(have as usize) };
+    if !copy(msg, to, wanted) {
+        return lose(client);
+    }
+    client.head.length = have.wrapping_add(wanted);
+    match scan(image, &mut client.head) {
+        Outcome::Complete => {}
+        Outcome::Partial if wanted == size => return PASS,
+        Outcome::Partial | Outcome::Refused(_) => return lose(client),
+    }
+    let Length::Known(total) = request_length(&client.head) else {
+        return lose(client);
+    };
+    client.heading = 0;
+    let rest = total.wrapping_sub(u64::from(have));
+    let part = if rest < u64::from(size) {
+        rest as u32
+    } else {
+        size
+    };
+    client.remaining = rest.wrapping_sub(u64::from(part));
+    // SAFETY: the kernel hands a valid context. Bytes after this request run the program again.
+    unsafe { bpf_msg_apply_bytes(msg, part) };
+    PASS
+}
+
+/// The boundaries of a request that is user space's already are lost: so is the rest of the connection.
+#[inline(always)]
+fn lose(client: &mut Client) -> u32 {
+    client.mode = MODE_PINNED;
+    PASS
 }
 
 /// More of the current request: it goes where its head went.
@@ -224,13 +276,9 @@ fn route(
     image: &kmesh_api::Image,
     generation: u64,
     total: u64,
-    corked_rest: bool,
 ) -> Result<(), Reason> {
     if in_flight(client) {
         wait_for(client);
-        return Err(Reason::Pipelined);
-    }
-    if corked_rest {
         return Err(Reason::Pipelined);
     }
     if !caught_up(client, socket) {
@@ -297,7 +345,6 @@ fn begin_exchange(upstream: &mut Upstream, client: &mut Client, slot: u32) {
     client.slot = slot;
     client.lease = upstream.lease;
     client.mode = MODE_KERNEL;
-    client.corked = 0;
 }
 
 /// Points the message at the leased upstream; `false` if its socket is gone.

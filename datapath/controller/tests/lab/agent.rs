@@ -32,7 +32,10 @@ impl Agent {
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null());
         let child = pod.spawn(command).unwrap();
-        Self { child, channel: Mutex::new(channel) }
+        Self {
+            child,
+            channel: Mutex::new(channel),
+        }
     }
 
     /// Connects from inside the pod.
@@ -95,10 +98,18 @@ fn serve() {
             b'c' => TcpStream::connect(address).map(OwnedFd::from),
             _ => TcpListener::bind(address).map(OwnedFd::from),
         };
-        let errno = made.as_ref().err().and_then(io::Error::raw_os_error).unwrap_or(0);
+        let errno = made
+            .as_ref()
+            .err()
+            .and_then(io::Error::raw_os_error)
+            .unwrap_or(0);
         let fds: Vec<RawFd> = made.iter().map(|fd| fd.as_raw_fd()).collect();
         let rights = [ControlMessage::ScmRights(&fds)];
-        let rights = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+        let rights = if fds.is_empty() {
+            &rights[..0]
+        } else {
+            &rights[..]
+        };
         let bytes = errno.to_ne_bytes();
         let from = [IoSlice::new(&bytes)];
         sendmsg::<()>(channel.as_raw_fd(), &from, rights, MsgFlags::empty(), None).unwrap();

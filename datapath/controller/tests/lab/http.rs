@@ -18,7 +18,10 @@ pub(crate) struct Response {
 impl Response {
     /// Value of a header, or nothing.
     pub(crate) fn header(&self, name: &str) -> &str {
-        let found = self.headers.iter().find(|(have, _)| have.eq_ignore_ascii_case(name));
+        let found = self
+            .headers
+            .iter()
+            .find(|(have, _)| have.eq_ignore_ascii_case(name));
         found.map_or("", |(_, value)| value)
     }
 
@@ -39,7 +42,10 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -48,7 +54,8 @@ impl Client {
 
     /// A GET and its answer.
     pub(crate) fn get(&mut self, path: &str, headers: &str) -> Response {
-        self.try_get(path, headers).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+        self.try_get(path, headers)
+            .unwrap_or_else(|error| panic!("GET {path}: {error}"))
     }
 
     /// A GET that may fail.
@@ -59,7 +66,8 @@ impl Client {
 
     /// The next response; to a HEAD request if `to_head`.
     pub(crate) fn receive(&mut self, to_head: bool) -> Response {
-        self.try_receive(to_head).unwrap_or_else(|error| panic!("no response: {error}"))
+        self.try_receive(to_head)
+            .unwrap_or_else(|error| panic!("no response: {error}"))
     }
 
     pub(crate) fn try_receive(&mut self, to_head: bool) -> io::Result<Response> {
@@ -82,12 +90,26 @@ impl Client {
         let head: Vec<u8> = self.buffer.drain(..end).collect();
         let head = String::from_utf8(head).unwrap();
         let mut lines = head.trim_end().split("\r\n");
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let status = lines
+            .next()
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
         let headers = lines
-            .map(|line| line.split_once(':').unwrap_or_else(|| panic!("header line {line:?}")))
+            .map(|line| {
+                line.split_once(':')
+                    .unwrap_or_else(|| panic!("header line {line:?}"))
+            })
             .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
             .collect();
-        let mut response = Response { status, headers, body: Vec::new() };
+        let mut response = Response {
+            status,
+            headers,
+            body: Vec::new(),
+        };
         response.body = if to_head || status < 200 || status == 204 || status == 304 {
             Vec::new()
         } else if response.header("transfer-encoding") == "chunked" {

@@ -30,7 +30,11 @@ pub(crate) fn root(test: &str) -> bool {
     if nix::unistd::geteuid().is_root() {
         return true;
     }
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{test} needs root");
+    assert_ne!(
+        std::env::var("CI").as_deref(),
+        Ok("true"),
+        "{test} needs root"
+    );
     println!("SKIP {test}: needs root");
     false
 }
@@ -81,7 +85,10 @@ impl Mesh {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{test}-{}-{count}", std::process::id());
-        let pod = |name: &&str| PodSpec { name: (*name).to_owned(), ..PodSpec::default() };
+        let pod = |name: &&str| PodSpec {
+            name: (*name).to_owned(),
+            ..PodSpec::default()
+        };
         let lab = Lab::up(&Topology {
             name: test.to_owned(),
             pods: LOCAL.iter().map(pod).collect(),
@@ -95,7 +102,14 @@ impl Mesh {
         .unwrap();
         let client = agent(&lab, "client");
         let dir = tempfile::tempdir().unwrap();
-        Self { lab, daemon: None, client, servers: Vec::new(), dir, name }
+        Self {
+            lab,
+            daemon: None,
+            client,
+            servers: Vec::new(),
+            dir,
+            name,
+        }
     }
 
     /// The usual: servers run, everything is enrolled.
@@ -213,8 +227,10 @@ impl Mesh {
 
     /// The daemon's command line.
     pub(crate) fn command(&self, name: &str) -> Command {
-        let mut command =
-            self.lab.daemon_command(env!("CARGO_BIN_EXE_kmeshd"), name, &[]).unwrap();
+        let mut command = self
+            .lab
+            .daemon_command(env!("CARGO_BIN_EXE_kmeshd"), name, &[])
+            .unwrap();
         command
             .args(["run", "--name", name, "--config"])
             .arg(self.config_path())
@@ -234,7 +250,10 @@ impl Mesh {
         let child = self.lab.spawn(quiet(self.command(&self.name))).unwrap();
         let daemon = Daemon::ready(child, &self.name);
         let Some(daemon) = daemon else {
-            panic!("kmeshd did not start: {}", fs::read_to_string(self.log_path()).unwrap());
+            panic!(
+                "kmeshd did not start: {}",
+                fs::read_to_string(self.log_path()).unwrap()
+            );
         };
         self.daemon = Some(daemon);
     }
@@ -251,7 +270,11 @@ impl Mesh {
         command
             .args(["--listen", &self.endpoint(name, HTTP_PORT).to_string()])
             .args(["--listen", &self.endpoint6(name, HTTP_PORT).to_string()])
-            .args(["--tcp-echo", &self.endpoint(name, TCP).to_string(), "--tcp-echo-banner"])
+            .args([
+                "--tcp-echo",
+                &self.endpoint(name, TCP).to_string(),
+                "--tcp-echo-banner",
+            ])
             .args(["--name", name])
             .args(more);
         let child = pod.spawn(quiet(command)).unwrap();
@@ -269,7 +292,11 @@ impl Mesh {
 
     /// Kills a pod's server at once and waits for its end.
     pub(crate) fn kill(&mut self, name: &str) {
-        let at = self.servers.iter().position(|(have, _)| have == name).unwrap();
+        let at = self
+            .servers
+            .iter()
+            .position(|(have, _)| have == name)
+            .unwrap();
         let (_, mut child) = self.servers.remove(at);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -303,7 +330,11 @@ impl Mesh {
                 let (kernel, _) = self.counted(|| {
                     client.get(path, headers);
                 });
-                if kernel == 1 { Ok(()) } else { Err(format!("{:?}", self.requests())) }
+                if kernel == 1 {
+                    Ok(())
+                } else {
+                    Err(format!("{:?}", self.requests()))
+                }
             });
         }
     }
@@ -326,7 +357,10 @@ impl Daemon {
     /// Waits until the daemon is ready; `None` if it ended instead.
     pub(crate) fn ready(child: Child, name: &str) -> Option<Self> {
         let child = wait_for_line(child, "kmeshd ready")?;
-        Some(Self { child, name: name.to_owned() })
+        Some(Self {
+            child,
+            name: name.to_owned(),
+        })
     }
 }
 

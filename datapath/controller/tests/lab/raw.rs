@@ -36,7 +36,11 @@ impl Connection {
         let head: Vec<u8> = self.buffer.drain(..end).collect();
         let head = String::from_utf8(head).unwrap();
         let line = head.split(" HTTP/").next().unwrap().to_owned();
-        Some(Request { line, head, body: Vec::new() })
+        Some(Request {
+            line,
+            head,
+            body: Vec::new(),
+        })
     }
 
     /// The body that the head announces by its length.
@@ -80,7 +84,12 @@ pub(crate) fn serve(mesh: &Mesh, handler: impl Fn(Connection) + Send + Sync + 's
         while let Ok((stream, _)) = listener.accept() {
             stream.set_nodelay(true).unwrap();
             let handler = Arc::clone(&handler);
-            thread::spawn(move || handler(Connection { stream, buffer: Vec::new() }));
+            thread::spawn(move || {
+                handler(Connection {
+                    stream,
+                    buffer: Vec::new(),
+                })
+            });
         }
     });
     agent
