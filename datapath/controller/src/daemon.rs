@@ -79,7 +79,7 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
     })?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let node = Arc::new(Node::new(Datapath::load()?));
+    let node = Arc::new(Node::new(Datapath::load()?)?);
     let daemon = Arc::new(Daemon {
         options,
         node,
@@ -89,6 +89,8 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
     daemon.enrol()?;
     tokio::spawn(status::answer(Arc::clone(&daemon), listener));
     tokio::spawn(reap(Arc::clone(&daemon.node)));
+    tokio::spawn(upstream::follow_hangups(Arc::clone(&daemon.node)));
+    tokio::spawn(upstream::follow_relays(Arc::clone(&daemon.node)));
     tokio::spawn(follow(Arc::clone(&daemon)));
     ready();
     tokio::select! {

@@ -28,14 +28,17 @@ pub struct Node {
 
 impl Node {
     /// A node around a loaded datapath.
-    pub fn new(datapath: Datapath) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// If there is no descriptor left to watch upstreams with.
+    pub fn new(datapath: Datapath) -> std::io::Result<Self> {
+        Ok(Self {
             datapath: Mutex::new(datapath),
             generation: RwLock::new(None),
             anchors: Mutex::default(),
-            upstreams: Upstreams::new(),
+            upstreams: Upstreams::new()?,
             turns: (0..CLUSTERS_MAX).map(|_| AtomicU32::new(0)).collect(),
-        }
+        })
     }
 
     /// The kernel side, for as long as the guard lives. Never held across an `await`.

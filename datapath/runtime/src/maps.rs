@@ -1,7 +1,7 @@
 //! Every map, in one place. Who writes and who reads each is tabled in `datapath/ARCHITECTURE.md`.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, SkStorage, SockHash};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage, SockHash};
 use aya_ebpf::macros::btf_map;
 use kmesh_api::Image;
 use kmesh_api::exchange::{Answered, Client, Server, Waiting};
@@ -59,6 +59,9 @@ pub static WAITING: HashMap<u64, Waiting, { CLIENTS_MAX as usize }, NO_PREALLOC>
 /// How far user space has answered each client.
 #[btf_map]
 pub static ANSWERED: HashMap<u64, Answered, { CLIENTS_MAX as usize }, NO_PREALLOC> = HashMap::new();
+/// Slots whose response user space must finish; a lost entry costs the reaper's period.
+#[btf_map]
+pub static RELAYS: RingBuf<u32, 65536> = RingBuf::new();
 /// Round-robin turns by cluster id.
 #[btf_map]
 pub static TURNS: PerCpuArray<u32, CLUSTERS_MAX> = PerCpuArray::new();

@@ -10,8 +10,8 @@
 
 use aya_ebpf::bindings::{BPF_F_INGRESS, sk_action, sk_msg_md};
 use aya_ebpf::helpers::generated::{
-    bpf_msg_apply_bytes, bpf_msg_pull_data, bpf_msg_redirect_hash,
-    bpf_probe_read_kernel, bpf_sk_storage_get,
+    bpf_msg_apply_bytes, bpf_msg_pull_data, bpf_msg_redirect_hash, bpf_probe_read_kernel,
+    bpf_sk_storage_get,
 };
 use aya_ebpf::programs::SkMsgContext;
 use core::ffi::c_void;

@@ -8,14 +8,14 @@ use aya_ebpf::programs::SkMsgContext;
 use kmesh_api::exchange::Server;
 use kmesh_api::head::flag;
 use kmesh_api::limits::{MESSAGE_MAX, RESPONSE_HEAD_MAX};
-use kmesh_api::pool::{LEASED, RELAY, RETIRED, Upstream};
+use kmesh_api::pool::{DEAD, FREE, LEASED, RELAY, RETIRED, Upstream};
 use kmesh_api::{Image, Reason};
 use kmesh_orchestration::http1::{Length, Outcome, begin_response, response_length, scan};
 
 use crate::counter::count;
 use crate::generation;
 use crate::lease::{give_back, upstream};
-use crate::maps::{CLIENTS, SERVER};
+use crate::maps::{CLIENTS, RELAYS, SERVER};
 use crate::request::{copy, sender};
 
 const PASS: u32 = sk_action::SK_PASS;
@@ -45,8 +45,11 @@ pub fn server_response(ctx: &SkMsgContext) -> u32 {
     let Some(upstream) = upstream(slot) else {
         return PASS;
     };
-    if upstream.server != server.cookie || upstream.state != LEASED {
+    if upstream.server != server.cookie {
         return PASS;
+    }
+    if upstream.state != LEASED {
+        return out_of_turn(upstream);
     }
     // SAFETY: the kernel hands a valid context.
     let size = unsafe { (*msg).size };
@@ -59,13 +62,13 @@ pub fn server_response(ctx: &SkMsgContext) -> u32 {
         begin_response(&mut upstream.head);
         upstream.head.length = wanted;
         if !copy(msg, upstream.head.bytes.as_mut_ptr(), wanted) {
-            return relay(upstream);
+            return relay(upstream, slot);
         }
         let Some((image, _)) = generation::active() else {
-            return relay(upstream);
+            return relay(upstream, slot);
         };
         if !begin(image, upstream) {
-            return relay(upstream);
+            return relay(upstream, slot);
         }
     }
     let rest = upstream.remaining;
@@ -118,11 +121,23 @@ pub fn advance(upstream: &mut Upstream, slot: u32, part: u32) {
     }
 }
 
+/// Bytes that answer no leased exchange: the user-space path's, or, on a free slot, ones that nobody asked for; then the
+/// connection is out of step and must not be leased again.
+#[inline(always)]
+pub fn out_of_turn(upstream: &mut Upstream) -> u32 {
+    if upstream.state == FREE {
+        upstream.dead = DEAD;
+    }
+    PASS
+}
+
 /// From here on this exchange's response travels by TCP, with TCP's flow control, and user space relays it.
 #[inline(always)]
-pub fn relay(upstream: &mut Upstream) -> u32 {
+pub fn relay(upstream: &mut Upstream, slot: u32) -> u32 {
     upstream.state = RELAY;
     upstream.answered = 1;
     count(Reason::Relayed);
+    // Should the buffer be full, the reaper finds the state.
+    let _ = RELAYS.output(slot, 0);
     PASS
 }

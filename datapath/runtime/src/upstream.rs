@@ -14,7 +14,7 @@ use crate::counter::count;
 use crate::generation;
 use crate::lease::upstream;
 use crate::maps::{CLIENTS, SLOTS};
-use crate::response::{advance, begin, relay};
+use crate::response::{advance, begin, out_of_turn, relay};
 
 const PASS: u32 = sk_action::SK_PASS;
 
@@ -31,7 +31,7 @@ pub fn upstream_response(ctx: &SkBuffContext) -> u32 {
         return PASS;
     };
     if upstream.state != LEASED {
-        return PASS;
+        return out_of_turn(upstream);
     }
     let size = ctx.len();
     if upstream.remaining == 0 {
@@ -55,18 +55,18 @@ pub fn upstream_response(ctx: &SkBuffContext) -> u32 {
             )
         };
         if failed != 0 {
-            return relay(upstream);
+            return relay(upstream, slot);
         }
         let Some((image, _)) = generation::active() else {
-            return relay(upstream);
+            return relay(upstream, slot);
         };
         if !begin(image, upstream) {
-            return relay(upstream);
+            return relay(upstream, slot);
         }
     }
     if u64::from(size) > upstream.remaining {
         // More than the response: the server speaks out of turn and its connection is no longer in step.
-        return relay(upstream);
+        return relay(upstream, slot);
     }
     let mut key = upstream.client;
     // SAFETY: the kernel hands a valid context; `key` is of the map's key type.

@@ -47,7 +47,11 @@ async fn find(node: &Node, client: u64) -> Option<Arc<Anchor>> {
 ///
 /// # Errors
 /// If either side breaks off; the client's connection is ended then.
-pub async fn relay(node: &Node, record: Record, stream: &TcpStream) -> anyhow::Result<bool> {
+pub async fn relay(
+    node: &Node,
+    record: Record,
+    stream: &std::net::TcpStream,
+) -> anyhow::Result<bool> {
     let Some(anchor) = find(node, record.client()).await else {
         bail!("the client is gone");
     };
@@ -88,7 +92,7 @@ impl Leaseholder<'_> {
 async fn transfer(
     client: &Leaseholder<'_>,
     to_head: bool,
-    stream: &TcpStream,
+    stream: &std::net::TcpStream,
 ) -> anyhow::Result<bool> {
     let method = if to_head { Method::HEAD } else { Method::GET };
     let request = Request::builder()
@@ -200,9 +204,8 @@ pub fn cut(node: &Node, record: Record) {
     }
 }
 
-fn dup(stream: &TcpStream) -> io::Result<TcpStream> {
-    let copy = socket2::SockRef::from(stream).try_clone()?;
-    TcpStream::from_std(copy.into())
+fn dup(stream: &std::net::TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.try_clone()?)
 }
 
 /// A byte stream that reads a response and swallows the request.

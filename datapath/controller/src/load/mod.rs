@@ -8,7 +8,7 @@ pub mod shared;
 use std::fs;
 use std::os::fd::AsFd;
 
-use aya::maps::{HashMap, MapData, PerCpuArray, SockHash};
+use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf, SockHash};
 use aya::programs::{
     CgroupAttachMode, CgroupSockAddr, Program, SchedClassifier, SkMsg, SkSkb, SockOps,
     TestRun as _, TestRunOptions,
@@ -57,6 +57,8 @@ pub struct Datapath {
     pub answered: HashMap<MapData, u64, Answered>,
     /// Remote upstream sockets.
     pub upstream_sockets: SockHash<MapData, u32>,
+    /// Slots to relay, as the kernel names them; taken by whoever serves them.
+    pub relays: Option<RingBuf<MapData>>,
     /// Counters.
     pub reasons: PerCpuArray<MapData, u64>,
 }
@@ -84,6 +86,7 @@ impl Datapath {
             waiting: take(&mut ebpf, "WAITING")?,
             answered: take(&mut ebpf, "ANSWERED")?,
             upstream_sockets: take(&mut ebpf, "UPSTREAM_SOCKETS")?,
+            relays: Some(take(&mut ebpf, "RELAYS")?),
             reasons: take(&mut ebpf, "REASON_COUNTS")?,
             ebpf,
         })

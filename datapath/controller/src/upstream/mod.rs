@@ -11,17 +11,22 @@
 
 mod open;
 mod record;
+mod wake;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kmesh_api::limits::UPSTREAMS_MAX;
 use kmesh_api::pool::{Connection, PoolKey, VACANT};
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 pub use self::open::{Opened, Slot, UpstreamError, open};
 pub use self::record::Record;
+pub use self::wake::{follow_hangups, follow_relays};
 pub use self::watch::{donate, reap, retire};
 use crate::fallback::Idle;
 use crate::node::Node;
@@ -29,6 +34,8 @@ use crate::node::Node;
 /// A connection that the kernel owns; its watcher holds the socket.
 struct Donated {
     watcher: AbortHandle,
+    /// Tells the watcher to look.
+    wake: Arc<Notify>,
     connection: Connection,
     cookie: Option<u64>,
 }
@@ -44,6 +51,8 @@ struct State {
 /// Upstreams of a node.
 pub struct Upstreams {
     state: Mutex<State>,
+    /// Reports donated connections whose far end hung up.
+    hangups: Epoll,
 }
 
 /// Idle user-space connections kept per pod and endpoint; more are closed.
@@ -51,13 +60,24 @@ const IDLE_MAX: usize = 128;
 
 impl Upstreams {
     /// No upstreams.
-    pub(crate) fn new() -> Self {
+    ///
+    /// # Errors
+    /// If there is no descriptor left for the epoll instance.
+    pub(crate) fn new() -> io::Result<Self> {
         let state = State {
             vacant: (0..UPSTREAMS_MAX as u32).collect(),
             ..State::default()
         };
-        Self {
+        Ok(Self {
             state: Mutex::new(state),
+            hangups: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+        })
+    }
+
+    /// Lets the watcher of a donated connection look at it.
+    fn wake(&self, slot: u32) {
+        if let Some(donated) = self.state().donated.get(&slot) {
+            donated.wake.notify_one();
         }
     }
 

@@ -9,6 +9,7 @@ use kmesh_api::pool::{
     ALIVE, DEAD, FREE, LEASED, Pool, PoolKey, RELAY, RETIRED, UNWANTED, USER, bpf_spin_lock,
 };
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use super::{Donated, Opened, Record, record, vacate};
@@ -38,10 +39,24 @@ pub fn donate(node: &Arc<Node>, opened: Opened) {
             return;
         }
     };
+    // Out of the runtime's epoll set, which would wake this daemon for every response.
+    let watched = stream.into_std().and_then(|stream| {
+        node.upstreams.report_hangup(slot.number, &stream)?;
+        Ok(stream)
+    });
+    let stream = match watched {
+        Ok(stream) => stream,
+        Err(error) => {
+            warn!(slot = slot.number, %error, "an upstream is closed: it could not be watched");
+            return;
+        }
+    };
     let (number, connection) = slot.keep();
-    let watcher = tokio::spawn(watch(Arc::clone(node), number, record, stream));
+    let wake = Arc::new(Notify::new());
+    let watcher = watch(Arc::clone(node), number, record, stream, Arc::clone(&wake));
     let donated = Donated {
-        watcher: watcher.abort_handle(),
+        watcher: tokio::spawn(watcher).abort_handle(),
+        wake,
         connection,
         cookie,
     };
@@ -97,17 +112,20 @@ fn socket_cookie(stream: &TcpStream) -> io::Result<u64> {
 }
 
 /// Waits for what the kernel leaves to user space on a donated connection: a response to relay, or its end.
-async fn watch(node: Arc<Node>, slot: u32, record: Record, stream: TcpStream) {
+async fn watch(
+    node: Arc<Node>,
+    slot: u32,
+    record: Record,
+    stream: std::net::TcpStream,
+    wake: Arc<Notify>,
+) {
     loop {
-        if stream.readable().await.is_err() {
-            break;
-        }
+        wake.notified().await;
         if record.state() == RELAY {
             match relay(&node, record, &stream).await {
                 Ok(true) => {
                     record.set_state(USER);
                     hand_over(&node, slot, record);
-                    continue;
                 }
                 Ok(false) => break,
                 Err(error) => {
@@ -116,10 +134,11 @@ async fn watch(node: Arc<Node>, slot: u32, record: Record, stream: TcpStream) {
                 }
             }
         }
-        match stream.try_read(&mut [0; 1]) {
+        match stream.peek(&mut [0; 1]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // End of stream, an error, or bytes that nobody asked for: not usable again.
-            _ => break,
+            _ if record.state() != RELAY => break,
+            _ => wake.notify_one(),
         }
     }
     // From here on nobody leases it: `dead` is checked after each `pop`. The reaper sees to a lease that won the race.
@@ -163,6 +182,10 @@ pub fn reap(node: &Arc<Node>) {
             (LEASED | RELAY, DEAD) if record.done() == record.lease() => record.set_state(RETIRED),
             // A leaseholder that cannot be told has not been accepted yet or is about to end its lease itself.
             (LEASED, DEAD) if reset(node, record) => record.set_state(RETIRED),
+            // In case the kernel's word was lost; a relay under way does not hear it.
+            (RELAY, _) if record.done() != record.lease() && record.dead() == ALIVE => {
+                node.upstreams.wake(slot);
+            }
             (RELAY, DEAD) => {
                 reset(node, record);
                 record.set_state(RETIRED);
@@ -180,6 +203,7 @@ pub fn reap(node: &Arc<Node>) {
             watcher,
             connection,
             cookie,
+            ..
         }) = removed
         {
             // Aborting drops the socket and with it the connection.
