@@ -39,6 +39,14 @@ pub struct Client {
     pub passed: u64,
     /// Generation whose tables began to scan a head that comes in pieces, while more of it is to come; 0 = none is.
     pub heading: u64,
+    /// Bytes of the message at hand that follow a redirected part of it; 0 = no part of it was redirected.
+    pub rest: u32,
+    /// Bytes of the message at hand that the current verdict is about.
+    pub part: u32,
+    /// 1 if the current verdict is a redirect to an upstream.
+    pub redirected: u32,
+    /// Padding; zero.
+    pub reserved: u32,
     /// Scratch for the request head.
     pub head: Head<HEAD_MAX>,
 }
@@ -51,8 +59,8 @@ pub struct Server {
     pub cookie: u64,
     /// Its slot in `UPSTREAMS`.
     pub slot: u32,
-    /// Padding; zero.
-    pub reserved: u32,
+    /// Bytes of the message at hand that follow the end of a response; 0 = none.
+    pub rest: u32,
 }
 
 /// What a passed request must wait for: value of `WAITING`, keyed by the client's cookie.

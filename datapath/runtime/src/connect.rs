@@ -119,6 +119,7 @@ pub fn connect(ctx: &SockAddrContext, to: Address, v6: bool) -> i32 {
     client.lease = 0;
     client.passed = 0;
     client.heading = 0;
+    client.rest = 0;
     client.listener = number;
     client.generation = generation;
     redirect(sock_addr, &chosen, v6);

@@ -7,6 +7,10 @@
 //! back with `bpf_msg_cork_bytes` loses data on Linux 6.18 and before: `tcp_bpf_send_verdict` frees the cork buffer after the
 //! first redirect out of it with whatever else is in it, and after a part was sent, the next piece is copied to where the
 //! buffer's first piece ended before (`sg.copybreak`), so pipelined requests come out as a mixture of old and new bytes.
+//!
+//! A redirect sticks to its message: `msg->sk_redir` and `msg->apply_bytes` are not cleared before the program runs on the rest
+//! of it, so `SK_PASS` there means "redirect again, to the same socket". Requests that share a send with one that was redirected
+//! reach the anchor by a redirect to the client's own socket, which is what `SK_PASS` means otherwise.
 
 use aya_ebpf::bindings::{BPF_F_INGRESS, sk_action, sk_msg_md};
 use aya_ebpf::helpers::generated::{
@@ -28,7 +32,7 @@ use crate::counter::{count, count_number};
 use crate::dice::KernelDice;
 use crate::generation;
 use crate::lease::{pop, upstream};
-use crate::maps::{ANSWERED, CLIENT, SERVERS, UPSTREAM_SOCKETS, WAITING};
+use crate::maps::{ANSWERED, CLIENT, CLIENTS, SERVERS, UPSTREAM_SOCKETS, WAITING};
 use crate::tcp;
 
 const PASS: u32 = sk_action::SK_PASS;
@@ -55,7 +59,7 @@ pub(crate) fn copy(msg: *mut sk_msg_md, to: *mut u8, wanted: u32) -> bool {
     }
 }
 
-/// A client sends.
+/// A client sends. Runs once for every part of a message that its verdict on the part before does not cover.
 #[inline(always)]
 pub fn client_request(ctx: &SkMsgContext) -> u32 {
     let msg = ctx.msg;
@@ -76,12 +80,48 @@ pub fn client_request(ctx: &SkMsgContext) -> u32 {
     let Some(client) = (unsafe { client.cast::<Client>().as_mut() }) else {
         return PASS;
     };
+    // SAFETY: the kernel hands a valid context.
+    let size = unsafe { (*msg).size };
+    let follows_redirect = client.rest == size;
+    client.part = size;
+    client.redirected = 0;
+    let verdict = verdict(msg, socket, client, size);
+    let part = client.part;
+    client.rest = 0;
+    if verdict != PASS {
+        return verdict;
+    }
+    if client.redirected != 0 || follows_redirect {
+        client.rest = size.wrapping_sub(part);
+    }
+    if client.redirected == 0 && follows_redirect && !redirect_to_anchor(msg, client.cookie) {
+        // The client's socket left its map: it is closing.
+        return sk_action::SK_DROP;
+    }
+    // SAFETY: the kernel hands a valid context. Bytes after this part run the program again.
+    unsafe { bpf_msg_apply_bytes(msg, part) };
+    PASS
+}
+
+/// Sends the message on through the client's own connection.
+#[inline(always)]
+fn redirect_to_anchor(msg: *mut sk_msg_md, cookie: u64) -> bool {
+    let mut key = cookie;
+    // SAFETY: the kernel hands a valid context; `key` is of the map's key type.
+    let verdict = unsafe {
+        let map = (&raw const CLIENTS).cast_mut().cast();
+        bpf_msg_redirect_hash(msg, map, (&raw mut key).cast(), 0)
+    };
+    verdict == i64::from(PASS)
+}
+
+/// What becomes of the first `client.part` bytes of the message.
+#[inline(always)]
+fn verdict(msg: *mut sk_msg_md, socket: *mut c_void, client: &mut Client, size: u32) -> u32 {
     if client.mode == MODE_PINNED {
         count(Reason::Pinned);
         return PASS;
     }
-    // SAFETY: the kernel hands a valid context.
-    let size = unsafe { (*msg).size };
     if client.remaining > 0 {
         return body(msg, client, size);
     }
@@ -123,8 +163,7 @@ pub fn client_request(ctx: &SkMsgContext) -> u32 {
         size
     };
     client.remaining = total - u64::from(part);
-    // SAFETY: the kernel hands a valid context. Bytes after this request run the program again.
-    unsafe { bpf_msg_apply_bytes(msg, part) };
+    client.part = part;
     match route(msg, socket, client, image, generation, total) {
         Ok(()) => PASS,
         Err(reason) => pass(client, reason),
@@ -168,8 +207,7 @@ fn piece(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
         size
     };
     client.remaining = rest.wrapping_sub(u64::from(part));
-    // SAFETY: the kernel hands a valid context. Bytes after this request run the program again.
-    unsafe { bpf_msg_apply_bytes(msg, part) };
+    client.part = part;
     PASS
 }
 
@@ -188,8 +226,7 @@ fn body(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
     } else {
         size
     };
-    // SAFETY: the kernel hands a valid context.
-    unsafe { bpf_msg_apply_bytes(msg, part) };
+    client.part = part;
     client.remaining -= u64::from(part);
     if client.mode == MODE_USER {
         return PASS;
@@ -203,6 +240,7 @@ fn body(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
         if client.remaining == 0 {
             leased.sending = 0;
         }
+        client.redirected = 1;
         return PASS;
     }
     // The upstream died under the request, or its answer was complete before the request was. The bytes have nowhere to
@@ -345,6 +383,7 @@ fn begin_exchange(upstream: &mut Upstream, client: &mut Client, slot: u32) {
     client.slot = slot;
     client.lease = upstream.lease;
     client.mode = MODE_KERNEL;
+    client.redirected = 1;
 }
 
 /// Points the message at the leased upstream; `false` if its socket is gone.

@@ -8,7 +8,7 @@ use aya_ebpf::programs::SkMsgContext;
 use kmesh_api::exchange::Server;
 use kmesh_api::head::flag;
 use kmesh_api::limits::{MESSAGE_MAX, RESPONSE_HEAD_MAX};
-use kmesh_api::pool::{DEAD, FREE, LEASED, RELAY, RETIRED, Upstream};
+use kmesh_api::pool::{DEAD, FREE, LEASED, RELAY, RETIRED, UNWANTED, Upstream};
 use kmesh_api::{Image, Reason};
 use kmesh_orchestration::http1::{Length, Outcome, begin_response, response_length, scan};
 
@@ -38,9 +38,17 @@ pub fn server_response(ctx: &SkMsgContext) -> u32 {
         )
     };
     // SAFETY: null or a live value of that map; the sender holds the socket's lock.
-    let Some(server) = (unsafe { server.cast::<Server>().as_ref() }) else {
+    let Some(server) = (unsafe { server.cast::<Server>().as_mut() }) else {
         return PASS;
     };
+    // SAFETY: the kernel hands a valid context.
+    let size = unsafe { (*msg).size };
+    let follows_redirect = server.rest == size;
+    server.rest = 0;
+    if follows_redirect {
+        // `SK_PASS` would send these bytes after the response (see `request`). Its upstream is not used again.
+        return sk_action::SK_DROP;
+    }
     let slot = server.slot;
     let Some(upstream) = upstream(slot) else {
         return PASS;
@@ -51,8 +59,6 @@ pub fn server_response(ctx: &SkMsgContext) -> u32 {
     if upstream.state != LEASED {
         return out_of_turn(upstream);
     }
-    // SAFETY: the kernel hands a valid context.
-    let size = unsafe { (*msg).size };
     if upstream.remaining == 0 {
         let wanted = if size > RESPONSE_HEAD_MAX as u32 {
             RESPONSE_HEAD_MAX as u32
@@ -68,6 +74,11 @@ pub fn server_response(ctx: &SkMsgContext) -> u32 {
             return relay(upstream, slot);
         };
         if !begin(image, upstream) {
+            return relay(upstream, slot);
+        }
+        if upstream.remaining < u64::from(size) {
+            // More than the response: user space tells where it ends and does not use the upstream again.
+            upstream.remaining = 0;
             return relay(upstream, slot);
         }
     }
@@ -89,6 +100,10 @@ pub fn server_response(ctx: &SkMsgContext) -> u32 {
         upstream.state = RETIRED;
         count(Reason::ClientGone);
         return PASS;
+    }
+    if part < size {
+        server.rest = size.wrapping_sub(part);
+        upstream.dead = UNWANTED;
     }
     advance(upstream, slot, part);
     PASS
