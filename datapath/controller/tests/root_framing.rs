@@ -44,7 +44,11 @@ fn a_head_split_at_every_byte_is_one_request() {
         client.send([head[20..].as_bytes(), &body[..4]].concat());
         client.send(&body[4..]);
         let response = client.receive(false);
-        assert_eq!(response.header("x-body-hash"), hash(&body), "body in pieces");
+        assert_eq!(
+            response.header("x-body-hash"),
+            hash(&body),
+            "body in pieces"
+        );
     });
     assert_eq!(
         (kernel, user),

@@ -70,6 +70,7 @@ pub(crate) struct Mesh {
     pub(crate) servers: Vec<(String, Child)>,
     pub(crate) dir: tempfile::TempDir,
     name: String,
+    pods_name: &'static str,
 }
 
 /// Pods that send.
@@ -109,6 +110,7 @@ impl Mesh {
             servers: Vec::new(),
             dir,
             name,
+            pods_name: "pods.json",
         }
     }
 
@@ -204,7 +206,7 @@ impl Mesh {
     }
 
     pub(crate) fn pods_path(&self) -> PathBuf {
-        self.dir.path().join("pods.json")
+        self.dir.path().join(self.pods_name)
     }
 
     /// Writes the configuration, at once as an editor or a deployment tool would.
@@ -215,6 +217,12 @@ impl Mesh {
     /// Writes the pods file.
     pub(crate) fn enrol(&self, pods: &[&str]) {
         replace(&self.pods_path(), self.pods(pods).to_string());
+    }
+
+    /// Writes another daemon's pods file: this one's daemon reads its own no more.
+    pub(crate) fn enrol_later(&mut self, pods: &[&str]) {
+        self.pods_name = "more.json";
+        self.enrol(pods);
     }
 
     fn pods(&self, names: &[&str]) -> Value {

@@ -1,0 +1,167 @@
+//! Configuration and pods as files: bad ones are refused by name and change nothing, good ones take effect under load.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its own functions too"
+)]
+
+mod lab;
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use lab::{LOCAL, Mesh, WEB, eventually, root};
+use serde_json::{Value, json};
+
+/// A cluster field that the datapath does not know.
+fn bad(mesh: &Mesh) -> Value {
+    let mut resources = mesh.standard();
+    resources["static_resources"]["clusters"][0]["lb_policy"] = json!("RING_HASH");
+    resources
+}
+
+#[test]
+fn a_bad_configuration_at_the_start_is_refused_by_name() {
+    if !root("a_bad_configuration_at_the_start_is_refused_by_name") {
+        return;
+    }
+    let mesh = Mesh::bare("refused");
+    mesh.enrol(&LOCAL);
+    for (resources, wanted) in [
+        (
+            bad(&mesh).to_string(),
+            &["resources.yaml", "stable", "lb_policy"][..],
+        ),
+        ("static_resources: [".to_owned(), &["resources.yaml"][..]),
+    ] {
+        fs::write(mesh.config_path(), resources).unwrap();
+        let status = mesh
+            .lab
+            .spawn(mesh.command("refused"))
+            .unwrap()
+            .wait()
+            .unwrap();
+        assert!(!status.success(), "{status}");
+        let said = fs::read_to_string(mesh.log_path()).unwrap();
+        for word in wanted {
+            assert!(said.contains(word), "{word} is not in: {said}");
+        }
+    }
+}
+
+fn refused(mesh: &Mesh, wanted: &str) {
+    eventually("the refusal is reported", || {
+        let refused = mesh.status().refused.unwrap_or_default();
+        refused.contains(wanted).then_some(()).ok_or(refused)
+    });
+}
+
+fn generation(mesh: &Mesh, wanted: u64) {
+    eventually("the configuration is active", || {
+        let status = mesh.status();
+        let good = status.generation == wanted && status.refused.is_none();
+        good.then_some(()).ok_or(format!("{status}"))
+    });
+}
+
+#[test]
+fn a_bad_reload_changes_nothing_and_a_good_one_everything() {
+    if !root("a_bad_reload_changes_nothing_and_a_good_one_everything") {
+        return;
+    }
+    let mesh = Mesh::local("reload");
+    let mut client = mesh.connect();
+    mesh.warm(&mut client, &[("/one", "")]);
+    mesh.configure(&bad(&mesh));
+    refused(&mesh, "lb_policy");
+    assert_eq!(mesh.status().generation, 1);
+    assert_eq!(client.get("/one", "").server(), "s1");
+    mesh.configure(&mesh.resources_with("canary"));
+    generation(&mesh, 2);
+    assert_eq!(
+        client.get("/", "").server(),
+        "s3",
+        "the same connection, the new route"
+    );
+    // Upstreams to what is not configured any more are closed.
+    mesh.configure(&mesh.standard());
+    generation(&mesh, 3);
+    assert_ne!(client.get("/", "").server(), "s3");
+}
+
+#[test]
+fn reloads_under_load_fail_no_request() {
+    if !root("reloads_under_load_fail_no_request") {
+        return;
+    }
+    let mesh = Mesh::local("reloads");
+    let stop = AtomicBool::new(false);
+    let clients: Vec<_> = (0..4).map(|_| mesh.connect()).collect();
+    thread::scope(|scope| {
+        for mut client in clients {
+            let (stop, mesh) = (&stop, &mesh);
+            scope.spawn(move || {
+                for turn in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    if turn % 50 == 49 {
+                        client = mesh.connect();
+                    }
+                    let response = client.get("/", &format!("x-request-seq: {turn}\r\n"));
+                    assert_eq!(response.status, 200, "{:?}", response.headers);
+                    assert_eq!(response.header("x-request-seq"), turn.to_string());
+                }
+            });
+        }
+        for number in 2..10 {
+            let default = if number % 2 == 0 { "canary" } else { "stable" };
+            mesh.configure(&mesh.resources_with(default));
+            generation(&mesh, number);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn pods_come_and_go() {
+    if !root("pods_come_and_go") {
+        return;
+    }
+    let mesh = Mesh::local("pods");
+    let mut client = mesh.connect();
+    mesh.warm(&mut client, &[("/one", "")]);
+    let pods = |wanted: &[&str]| {
+        eventually("the pods are followed", || {
+            let pods = mesh.status().pods;
+            (pods == wanted).then_some(()).ok_or(format!("{pods:?}"))
+        });
+    };
+    // The index of `client` goes to a pod that is new, and its upstreams must not go with it.
+    mesh.enrol(&["s1", "s2", "s3"]);
+    pods(&["s1", "s2", "s3"]);
+    assert!(client.ended(), "the connection of a released pod ends");
+    assert!(
+        mesh.client.connect(mesh.vip(WEB)).is_err(),
+        "a released pod has no mesh"
+    );
+    let mut plain = lab::http::Client::new(
+        mesh.client
+            .connect(mesh.endpoint("s1", lab::HTTP_PORT))
+            .unwrap(),
+    );
+    assert_eq!(plain.get("/", "").server(), "s1", "but it has a network");
+    eventually("its upstreams are closed", || {
+        let upstreams = mesh.status().upstreams;
+        (upstreams == 0)
+            .then_some(())
+            .ok_or(format!("{upstreams} are left"))
+    });
+    mesh.enrol(&LOCAL);
+    pods(&LOCAL);
+    let mut client = mesh.connect();
+    mesh.warm(&mut client, &[("/one", "")]);
+    fs::write(mesh.pods_path(), "[{\"name\": 1}]").unwrap();
+    refused(&mesh, "pods.json");
+    assert_eq!(client.get("/one", "").server(), "s1");
+}

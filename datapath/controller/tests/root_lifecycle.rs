@@ -1,0 +1,202 @@
+//! Beginning and end of the daemon: it leaves nothing behind, however it ends, and two of them do not mix.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its own functions too"
+)]
+
+mod lab;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::process::Command;
+
+use lab::agent::agent;
+use lab::http::Client;
+use lab::{CLIENTS, Daemon, HTTP_PORT, LOCAL, Mesh, TCP, WEB, eventually, root};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// Names of the datapath's programs and of its maps, as far as the kernel keeps them (15 characters).
+const PROGRAMS: [&str; 4] = [
+    "msg_client_requ",
+    "connect4_route",
+    "sockops_track",
+    "skb_upstream_re",
+];
+
+/// What bpftool lists of one kind, as ids, if `ours` holds.
+fn listed(kind: &str, ours: impl Fn(&Value) -> bool) -> BTreeSet<u64> {
+    let output = Command::new("bpftool")
+        .args(["-j", kind, "show"])
+        .output()
+        .unwrap();
+    let all: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let id = |entry: &Value| entry["id"].as_u64().unwrap();
+    all.iter().filter(|entry| ours(entry)).map(id).collect()
+}
+
+/// Ids of the programs, maps and links that the process holds.
+fn held(pid: u32) -> [BTreeSet<u64>; 3] {
+    ["prog", "map", "link"].map(|kind| {
+        listed(kind, |entry| {
+            entry["pids"].as_array().is_some_and(|pids| {
+                pids.iter()
+                    .any(|holder| holder["pid"].as_u64() == Some(u64::from(pid)))
+            })
+        })
+    })
+}
+
+fn left(held: &[BTreeSet<u64>; 3]) -> Vec<String> {
+    let mut left = Vec::new();
+    for (kind, ids) in ["prog", "map", "link"].into_iter().zip(held) {
+        let all = listed(kind, |_| true);
+        left.extend(ids.intersection(&all).map(|id| format!("{kind} {id}")));
+    }
+    left
+}
+
+#[test]
+fn a_daemon_that_ends_leaves_nothing_behind() {
+    if !root("a_daemon_that_ends_leaves_nothing_behind") {
+        return;
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let mut mesh = Mesh::local("end");
+        let mut client = mesh.connect();
+        mesh.warm(&mut client, &[("/one", ""), ("/", "end-user: jason\r\n")]);
+        let mut echo = banner(&mesh);
+        let objects = held(mesh.daemon.as_ref().unwrap().child.id());
+        assert!(
+            objects[0].len() >= PROGRAMS.len(),
+            "bpftool names the holders: {objects:?}"
+        );
+        mesh.stop(signal);
+        assert!(
+            client.ended(),
+            "an anchored connection ends with its anchor"
+        );
+        drop(client);
+        eventually("the kernel objects are gone", || {
+            let left = left(&objects);
+            left.is_empty().then_some(()).ok_or(format!("{left:?}"))
+        });
+        exchange(&mut echo, "an opaque connection does not need the daemon");
+        let direct = mesh.client.connect(mesh.endpoint("s1", HTTP_PORT)).unwrap();
+        assert_eq!(
+            Client::new(direct).get("/", "").server(),
+            "s1",
+            "{signal}: plain traffic"
+        );
+        assert!(
+            mesh.client.connect(mesh.vip(WEB)).is_err(),
+            "nobody answers for the VIP"
+        );
+        // And a new one starts.
+        mesh.start();
+        let mut client = mesh.connect();
+        assert_eq!(client.get("/one", "").server(), "s1", "after {signal}");
+    }
+}
+
+struct Echo {
+    reader: BufReader<std::net::TcpStream>,
+}
+
+/// A connection to the TCP service, which speaks first.
+fn banner(mesh: &Mesh) -> Echo {
+    let stream = mesh.client.connect(mesh.vip(TCP)).unwrap();
+    stream
+        .set_read_timeout(Some(std::time::Duration::from_secs(10)))
+        .unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "s2\n");
+    Echo { reader }
+}
+
+fn exchange(echo: &mut Echo, what: &str) {
+    let bytes: Vec<u8> = (0..50_000).map(|i| (i % 251) as u8).collect();
+    let mut writer = echo.reader.get_ref().try_clone().unwrap();
+    let mut back = vec![0; bytes.len()];
+    std::thread::scope(|scope| {
+        scope.spawn(|| writer.write_all(&bytes).unwrap());
+        echo.reader.read_exact(&mut back).unwrap();
+    });
+    assert!(back == bytes, "{what}");
+}
+
+#[test]
+fn opaque_listeners_carry_any_bytes() {
+    if !root("opaque_listeners_carry_any_bytes") {
+        return;
+    }
+    let mesh = Mesh::local("tcp");
+    for _ in 0..3 {
+        exchange(&mut banner(&mesh), "echo");
+    }
+    let status = mesh.status();
+    assert_eq!(
+        (status.connections["opaque"], status.anchors),
+        (3, 0),
+        "{status}"
+    );
+}
+
+#[test]
+fn a_pod_belongs_to_one_daemon() {
+    if !root("a_pod_belongs_to_one_daemon") {
+        return;
+    }
+    let mut mesh = Mesh::bare("two");
+    mesh.configure(&mesh.standard());
+    mesh.enrol(&LOCAL[..1]);
+    mesh.start();
+    let first = fs::read_to_string(mesh.log_path()).unwrap();
+    assert!(first.contains("enrolled"), "{first}");
+    mesh.serve("s1");
+    let name = format!("second-{}", std::process::id());
+    // The same pod: refused, with the reason.
+    let status = mesh.lab.spawn(mesh.command(&name)).unwrap().wait().unwrap();
+    assert!(!status.success());
+    let said = fs::read_to_string(mesh.log_path()).unwrap();
+    assert!(
+        said.contains("client") && said.contains("another kmeshd"),
+        "{said}"
+    );
+    // Another pod: both work.
+    mesh.enrol_later(&CLIENTS[1..]);
+    let mut command = mesh.command(&name);
+    command.stdout(std::process::Stdio::piped());
+    let child = mesh.lab.spawn(command).unwrap();
+    let second = Daemon::ready(child, &name).unwrap();
+    let other = agent(&mesh.lab, "other");
+    let mut there = Client::new(other.connect(mesh.vip(WEB)).unwrap());
+    let mut here = mesh.connect();
+    for _ in 0..5 {
+        assert_eq!(there.get("/one", "").server(), "s1");
+        assert_eq!(here.get("/one", "").server(), "s1");
+    }
+    drop(second);
+    assert_eq!(here.get("/one", "").server(), "s1");
+}
+
+/// A socket whose connection attempt to a service failed may be used for another destination: that one is not governed.
+#[test]
+fn a_socket_forgets_a_failed_attempt() {
+    if !root("a_socket_forgets_a_failed_attempt") {
+        return;
+    }
+    let mesh = Mesh::local("forget");
+    let stream = mesh.connect().stream;
+    // SAFETY: disconnects the test's own socket, as `connect` with AF_UNSPEC does.
+    let failed = unsafe {
+        let address: libc::sockaddr = std::mem::zeroed();
+        libc::connect(stream.as_fd().as_raw_fd(), &raw const address, 16)
+    };
+    assert_eq!(failed, 0, "{}", std::io::Error::last_os_error());
+    assert!(stream.peer_addr().is_err(), "not connected any more");
+}
