@@ -34,6 +34,16 @@ pub struct ListenerConfig {
     pub kind: ListenerKind,
 }
 
+impl ListenerConfig {
+    /// The virtual hosts; a TCP listener has none.
+    pub fn virtual_hosts(&self) -> &[VirtualHostConfig] {
+        match &self.kind {
+            ListenerKind::Http(routes) => &routes.virtual_hosts,
+            ListenerKind::Tcp(_) => &[],
+        }
+    }
+}
+
 /// What a listener does with its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenerKind {

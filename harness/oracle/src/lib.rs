@@ -2,9 +2,11 @@
 //!
 //! [`reference`] reads the configuration naively and says what must happen; [`native`] runs the datapath's own decision
 //! code on the compiled tables. They share the configuration model and nothing else, so an error in the compiler, the
-//! automata or the scanner shows as a disagreement. [`generate`] draws configurations and requests in which the hard
+//! automata or the scanner shows as a disagreement. [`mod@envoy`] asks real Envoy, which settles what is right. [`generate`] draws configurations and requests in which the hard
 //! cases (overlapping patterns, equal lengths, repeated headers) are frequent.
 
+pub mod differential;
+pub mod envoy;
 pub mod generate;
 #[cfg(feature = "kernel")]
 pub mod kernel;
