@@ -172,11 +172,7 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
     Ok(program.try_into()?)
 }
 
-fn map<T>(
-    ebpf: &Ebpf,
-    name: &'static str,
-    length: usize,
-) -> Result<Mapping<T>, KernelError> {
+fn map<T>(ebpf: &Ebpf, name: &'static str, length: usize) -> Result<Mapping<T>, KernelError> {
     let Some(Map::Array(map)) = ebpf.map(name) else {
         return Err(KernelError::Missing(name));
     };
