@@ -7,6 +7,7 @@
 
 pub mod differential;
 pub mod envoy;
+pub mod fuzz;
 pub mod generate;
 #[cfg(feature = "kernel")]
 pub mod kernel;
