@@ -55,8 +55,8 @@ pub struct Upstream {
     pub answered: u32,
     /// 1 while the leaseholder still owes bytes of its request: a response that ends now leaves the upstream out of step.
     pub sending: u32,
-    /// Padding; zero.
-    pub reserved: u32,
+    /// 1 once the leaseholder sent another request: user space answers that one, so it must deliver this response too.
+    pub pipelined: u32,
     /// Scratch for the response head; one exchange at a time, so one user at a time.
     pub head: Head<RESPONSE_HEAD_MAX>,
 }

@@ -18,41 +18,39 @@ use lab::{CLIENTS, Daemon, HTTP_PORT, LOCAL, Mesh, TCP, WEB, eventually, root};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// Names of the datapath's programs and of its maps, as far as the kernel keeps them (15 characters).
-const PROGRAMS: [&str; 4] = [
-    "msg_client_requ",
-    "connect4_route",
-    "sockops_track",
-    "skb_upstream_re",
-];
-
-/// What bpftool lists of one kind, as ids, if `ours` holds.
-fn listed(kind: &str, ours: impl Fn(&Value) -> bool) -> BTreeSet<u64> {
+/// Ids of all kernel objects of one kind.
+fn listed(kind: &str) -> BTreeSet<u64> {
     let output = Command::new("bpftool")
         .args(["-j", kind, "show"])
         .output()
         .unwrap();
     let all: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
-    let id = |entry: &Value| entry["id"].as_u64().unwrap();
-    all.iter().filter(|entry| ours(entry)).map(id).collect()
+    all.iter()
+        .map(|entry| entry["id"].as_u64().unwrap())
+        .collect()
 }
 
-/// Ids of the programs, maps and links that the process holds.
+/// Ids of the programs, maps and links that the process has descriptors of.
 fn held(pid: u32) -> [BTreeSet<u64>; 3] {
-    ["prog", "map", "link"].map(|kind| {
-        listed(kind, |entry| {
-            entry["pids"].as_array().is_some_and(|pids| {
-                pids.iter()
-                    .any(|holder| holder["pid"].as_u64() == Some(u64::from(pid)))
-            })
-        })
-    })
+    let mut held = ["prog_id:", "map_id:", "link_id:"].map(|field| (field, BTreeSet::new()));
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap() {
+        // A descriptor may be closed meanwhile.
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
+        for line in text.lines() {
+            for (field, ids) in &mut held {
+                if let Some(id) = line.strip_prefix(*field) {
+                    ids.insert(id.trim().parse().unwrap());
+                }
+            }
+        }
+    }
+    held.map(|(_, ids)| ids)
 }
 
 fn left(held: &[BTreeSet<u64>; 3]) -> Vec<String> {
     let mut left = Vec::new();
     for (kind, ids) in ["prog", "map", "link"].into_iter().zip(held) {
-        let all = listed(kind, |_| true);
+        let all = listed(kind);
         left.extend(ids.intersection(&all).map(|id| format!("{kind} {id}")));
     }
     left
@@ -70,8 +68,8 @@ fn a_daemon_that_ends_leaves_nothing_behind() {
         let mut echo = banner(&mesh);
         let objects = held(mesh.daemon.as_ref().unwrap().child.id());
         assert!(
-            objects[0].len() >= PROGRAMS.len(),
-            "bpftool names the holders: {objects:?}"
+            objects.iter().all(|ids| ids.len() >= 5),
+            "programs, maps and links: {objects:?}"
         );
         mesh.stop(signal);
         assert!(

@@ -284,7 +284,8 @@ fn in_flight(client: &Client) -> bool {
         && upstream.done != client.lease
 }
 
-/// Tells user space which exchange comes before the request passed to it.
+/// Tells user space which exchange comes before the request passed to it, and leaves that exchange's response to it as well unless
+/// it has begun: redirected bytes are queued some time after the program's verdict, and user space cannot see when.
 #[inline(always)]
 fn wait_for(client: &Client) {
     let waiting = Waiting {
@@ -293,6 +294,10 @@ fn wait_for(client: &Client) {
         reserved: 0,
     };
     let _ = WAITING.insert(client.cookie, waiting, 0);
+    if let Some(upstream) = upstream(client.slot) {
+        // Should the exchange be over by now, somebody else's response takes the longer way once.
+        upstream.pipelined = 1;
+    }
 }
 
 /// Whether the application has read everything that user space answered: then the kernel may answer again without
@@ -377,6 +382,7 @@ fn begin_exchange(upstream: &mut Upstream, client: &mut Client, slot: u32) {
     upstream.lease = upstream.lease.wrapping_add(1);
     upstream.remaining = 0;
     upstream.answered = 0;
+    upstream.pipelined = 0;
     upstream.sending = u32::from(client.remaining > 0);
     upstream.head_request = u32::from(client.head.flags & flag::HEAD_METHOD != 0);
     upstream.state = LEASED;

@@ -60,6 +60,9 @@ pub fn server_response(ctx: &SkMsgContext) -> u32 {
         return out_of_turn(upstream);
     }
     if upstream.remaining == 0 {
+        if upstream.pipelined != 0 {
+            return relay(upstream, slot);
+        }
         let wanted = if size > RESPONSE_HEAD_MAX as u32 {
             RESPONSE_HEAD_MAX as u32
         } else {

@@ -35,6 +35,9 @@ pub fn upstream_response(ctx: &SkBuffContext) -> u32 {
     }
     let size = ctx.len();
     if upstream.remaining == 0 {
+        if upstream.pipelined != 0 {
+            return relay(upstream, slot);
+        }
         let wanted = if size > RESPONSE_HEAD_MAX as u32 {
             RESPONSE_HEAD_MAX as u32
         } else {
