@@ -57,11 +57,30 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Put random questions to all judges of routing decisions and compare their answers.
+    #[command(subcommand)]
+    Verify(Verify),
     /// Say what makes this machine unfit for a run, and what to do.
     Doctor {
         /// How to write it.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
+    },
+}
+
+/// What to verify.
+#[derive(Debug, Subcommand)]
+pub enum Verify {
+    /// Routing decisions: reference, native code, kernel bytecode (needs root) and real Envoy.
+    ///
+    /// The last line on stdout is one JSON object; a disagreement is shrunk to one line on stderr, exit code 2.
+    Decisions {
+        /// How many decisions to compare.
+        #[arg(long, default_value_t = 20_000)]
+        cases: u64,
+        /// Where the random numbers begin; the same seed asks the same questions.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
 }
 

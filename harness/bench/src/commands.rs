@@ -1,12 +1,13 @@
 //! The subcommands: glue between the command line and the modules that do the work.
 
 use crate::binaries::{Programs, scenario_directory};
-use crate::cli::{Cli, Command, Format, Run, Up};
+use crate::cli::{Cli, Command, Format, Run, Up, Verify};
 use crate::doctor::{self, State};
 use crate::report::{self, Table};
 use crate::run::{Arena, Interrupt, Measured, Options, RunError, groups, measure};
 use crate::scenario::{Catalogue, Scenario};
-use crate::summary::Summary;
+use crate::summary::{Status, Summary};
+use crate::verify;
 use crate::{exit, machine};
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,6 +30,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             details,
         } => print_report(&dir, format, details),
         Command::Compare { a, b, format } => compare(&a, &b, format),
+        Command::Verify(Verify::Decisions { cases, seed }) => verify_decisions(cases, seed),
         Command::Doctor { format } => print_doctor(format),
     }
 }
@@ -81,7 +83,7 @@ fn run(catalogue: &Catalogue, options: &Run) -> anyhow::Result<u8> {
     };
     let mut summaries: Vec<Summary> = Vec::new();
     for group in groups(scenarios, &options.arms) {
-        let progress = progress_bar();
+        let progress = progress_bar("cells");
         if progress.is_hidden() {
             let names: Vec<&str> = group.scenarios.iter().map(|s| s.name.as_str()).collect();
             eprintln!("{}: {}", names.join(", "), group.arms.join(", "));
@@ -193,6 +195,24 @@ fn print_doctor(format: Format) -> anyhow::Result<u8> {
     })
 }
 
+fn verify_decisions(cases: u64, seed: u64) -> anyhow::Result<u8> {
+    let progress = progress_bar("decisions");
+    let options = verify::Options {
+        cases,
+        seed,
+        envoy: Programs::locate().arms.envoy,
+    };
+    let outcome = verify::decisions(&options, &progress)?;
+    progress.finish_and_clear();
+    say(&(serde_json::to_string(&outcome)? + "\n"))?;
+    let status = if outcome.mismatches == 0 {
+        Status::Held
+    } else {
+        Status::Wrong
+    };
+    Ok(exit::of_all(&[status]))
+}
+
 fn words(format: Format) -> report::Format {
     match format {
         Format::Markdown => report::Format::Markdown,
@@ -208,10 +228,10 @@ fn say(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "{elapsed_precise} [{bar:30}] {pos}/{len} cells, {eta} left  {msg}",
-    );
+fn progress_bar(unit: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!(
+        "{{elapsed_precise}} [{{bar:30}}] {{pos}}/{{len}} {unit}, {{eta}} left  {{msg}}",
+    ));
     let bar =
         ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(std::time::Duration::from_millis(500));

@@ -21,3 +21,4 @@ pub mod scenario;
 pub mod summarise;
 pub mod summary;
 pub mod up;
+pub mod verify;
