@@ -11,7 +11,8 @@ pub struct Node {
     pub base: u32,
     /// What it means to end here: an id or a candidate list, by the automaton's use; 0 = nothing.
     pub end: u32,
-    /// What it means to have passed through here: the same for prefixes, inherited from ancestors; 0 = nothing.
+    /// What it means to have passed through here: the same for prefixes, inherited from ancestors; 0 = nothing. For
+    /// header values: the patterns that a value which ends here matches, as bits.
     pub pass: u32,
     /// Padding; zero.
     pub reserved: u32,

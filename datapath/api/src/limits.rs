@@ -13,6 +13,9 @@ pub const FOUND_MAX: usize = 32;
 /// Distinct header names that one configuration can ask about, the built-in ones included.
 pub const NAMES_MAX: usize = 256;
 
+/// Patterns (prefix, suffix, contains, regex) on the values of one header: bits of a node's `pass`.
+pub const VALUE_PATTERNS_MAX: usize = 32;
+
 /// Automaton nodes: hosts, paths, header names and header values share them.
 pub const NODES_MAX: usize = 1 << 17;
 /// Automaton transitions, row-displaced; twice the nodes keeps the packing fast at full load.

@@ -94,12 +94,22 @@ pub struct Route {
     pub total: u32,
 }
 
-/// A condition on a header: some occurrence of `name` has the value `value`, or all of them joined do: see [`Name::joined`].
+/// Predicate flag: it holds if the header is there at all.
+pub const PREDICATE_PRESENT: u32 = 1;
+/// Predicate flag: it holds if the header is there and does not match; with [`PREDICATE_PRESENT`], if it is absent.
+pub const PREDICATE_INVERT: u32 = 2;
+
+/// A condition on a header: some occurrence of `name` matches, or all of them joined do: see [`Name::joined`]. One matches
+/// if it has the value `value` or one of `patterns`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Predicate {
     /// The header name's id.
     pub name: u32,
-    /// The value's id in that name's automaton, from 1.
+    /// The value's id in that name's automaton, from 1; 0 = none.
     pub value: u32,
+    /// Bits of the name's patterns: bits of the `pass` of the node that a value ends in.
+    pub patterns: u32,
+    /// `PREDICATE_*` bits.
+    pub flags: u32,
 }

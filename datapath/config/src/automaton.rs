@@ -1,8 +1,9 @@
 //! Builds the row-displaced automata of an image.
 //!
 //! All automata share one array of nodes and one of cells. A node's row of transitions is laid over the cells wherever its
-//! bytes hit vacant ones (first fit, Tarjan and Yao, "Storing a sparse table", 1979); the cell says whose it is. Every node but
-//! a root has one transition into it, so a full node table fills half of the cells and a place is found quickly.
+//! bytes hit vacant ones (first fit, Tarjan and Yao, "Storing a sparse table", 1979); the cell says whose it is. In a tree
+//! every node but a root has one transition into it, so a full node table fills half of the cells and a place is found
+//! quickly; patterns on values cost up to 224 cells a node.
 
 use kmesh_api::Image;
 use kmesh_api::automaton::{Cell, Node};
@@ -76,6 +77,25 @@ impl Automata {
             self.nodes.push(meaning);
             for &(byte, child) in node.children.iter().rev() {
                 open.push((child, Some((number, byte)), below.clone()));
+            }
+        }
+        Ok(root)
+    }
+
+    /// Adds an automaton of numbered states, 0 its root: each with its meaning and where bytes lead.
+    pub(crate) fn add_rows(
+        &mut self,
+        rows: &[(Meaning, Vec<(u8, usize)>)],
+        place: &Place,
+    ) -> Result<u32, ConfigError> {
+        let needed = self.nodes.len() + rows.len();
+        let what = "automaton nodes, all automata together";
+        place.within(needed, what, "NODES_MAX", NODES_MAX)?;
+        let root = self.nodes.len() as u32;
+        for (number, (meaning, row)) in (root..).zip(rows) {
+            self.nodes.push(*meaning);
+            for &(byte, next) in row {
+                self.transitions.push((number, byte, root + next as u32));
             }
         }
         Ok(root)

@@ -19,8 +19,10 @@ mod header;
 mod identities;
 pub mod model;
 mod names;
+mod pattern;
 mod reader;
 mod trie;
+mod values;
 
 use std::path::Path;
 

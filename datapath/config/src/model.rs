@@ -95,13 +95,46 @@ pub enum PathMatch {
     Exact(String),
 }
 
-/// A condition on a header: one of its lines equals `exact`, or, for [`JOINED_HEADERS`], all of them joined do.
+/// A condition on a header: one of its lines matches, or, for [`JOINED_HEADERS`], all of them joined do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderMatch {
     /// Name in lower case.
     pub name: String,
-    /// The value; case matters.
-    pub exact: String,
+    /// The values that match.
+    pub value: ValueMatch,
+    /// ASCII case does not matter; not for [`ValueMatch::Regex`].
+    pub ignore_case: bool,
+    /// The header is there and does not match; with [`ValueMatch::Present`]: it is absent.
+    pub invert: bool,
+}
+
+impl HeaderMatch {
+    /// The header has this value.
+    pub fn exact(name: &str, value: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            value: ValueMatch::Exact(value.to_owned()),
+            ignore_case: false,
+            invert: false,
+        }
+    }
+}
+
+/// A condition on a header's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueMatch {
+    /// It equals this.
+    Exact(String),
+    /// It starts with this.
+    Prefix(String),
+    /// It ends with this.
+    Suffix(String),
+    /// This is somewhere in it.
+    Contains(String),
+    /// All of it matches this expression, in RE2's syntax.
+    Regex(String),
+    /// Whatever it is.
+    Present,
 }
 
 /// Headers of which several lines are one value, joined with commas; of any other, each line is a value of its own.

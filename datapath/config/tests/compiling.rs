@@ -9,7 +9,7 @@ use kmesh_api::limits;
 use kmesh_api::listener::{CLASS_ANCHORED, CLASS_OPAQUE};
 use kmesh_config::model::{
     ClusterConfig, HeaderMatch, LbPolicy, ListenerConfig, ListenerKind, PathMatch, RouteAction,
-    RouteConfiguration, RouteRule, VirtualHostConfig, WeightedCluster,
+    RouteConfiguration, RouteRule, ValueMatch, VirtualHostConfig, WeightedCluster,
 };
 use kmesh_config::{Classes, Compiled, Config, Identities, compile, parse};
 
@@ -49,10 +49,7 @@ fn prefix(prefix: &str, cluster: &str) -> RouteRule {
 }
 
 fn header(name: &str, exact: &str) -> HeaderMatch {
-    HeaderMatch {
-        name: name.to_owned(),
-        exact: exact.to_owned(),
-    }
+    HeaderMatch::exact(name, exact)
 }
 
 fn host(name: &str, domains: &[&str], routes: Vec<RouteRule>) -> VirtualHostConfig {
@@ -436,4 +433,53 @@ fn ten_thousand_routes_compile_quickly() {
     );
     let bound = if cfg!(debug_assertions) { 20 } else { 2 };
     assert!(taken < Duration::from_secs(bound), "took {taken:?}");
+}
+
+/// Every match on a header that the reader takes, in Envoy's own words.
+#[test]
+fn header_matches_are_read() {
+    let text = include_str!("../../../scenarios/resources/header-canary.yaml");
+    let before = text.find("string_match:").unwrap();
+    let column = before - text[..before].rfind('\n').unwrap() - 1;
+    let next_line = format!("\n{:column$}", "");
+    let case = |matching: &str| {
+        let text = text.replace(
+            "string_match: { exact: jason }",
+            &matching.replace("; ", &next_line),
+        );
+        let config = parse(&text, "canary.yaml").unwrap();
+        let hosts = config.listeners[0].virtual_hosts();
+        let found = hosts.iter().flat_map(|host| &host.routes);
+        let found = found.flat_map(|route| &route.headers).next().unwrap();
+        (found.value.clone(), found.ignore_case, found.invert)
+    };
+    let text = |make: fn(String) -> ValueMatch| make("j".to_owned());
+    let cases = [
+        (
+            "string_match: { prefix: j }",
+            (text(ValueMatch::Prefix), false, false),
+        ),
+        (
+            "string_match: { suffix: j, ignore_case: true }",
+            (text(ValueMatch::Suffix), true, false),
+        ),
+        (
+            "string_match: { contains: j }; invert_match: true",
+            (text(ValueMatch::Contains), false, true),
+        ),
+        (
+            "string_match: { safe_regex: { google_re2: {}, regex: j } }",
+            (text(ValueMatch::Regex), false, false),
+        ),
+        ("exact_match: j", (text(ValueMatch::Exact), false, false)),
+        ("present_match: true", (ValueMatch::Present, false, false)),
+        ("present_match: false", (ValueMatch::Present, false, true)),
+        (
+            "present_match: false; invert_match: true",
+            (ValueMatch::Present, false, false),
+        ),
+    ];
+    for (matching, expected) in cases {
+        assert_eq!(case(matching), expected, "{matching}");
+    }
 }

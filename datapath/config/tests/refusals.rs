@@ -209,13 +209,13 @@ fn headers() {
     };
     case(
         "{ exact: jason }",
-        "{ prefix: j }",
-        ".string_match.prefix: \"j\": not supported by this datapath",
+        "{ custom: {} }",
+        ".string_match.custom: not supported by this datapath",
     );
     case(
         "{ exact: jason }",
-        "{ exact: jason, ignore_case: true }",
-        ".string_match.ignore_case: true: not supported by this datapath",
+        "{ exact: jason, prefix: j }",
+        ".string_match.prefix: \"j\": stands beside another match: use one",
     );
     case(
         "{ exact: jason }",
@@ -225,12 +225,27 @@ fn headers() {
     case(
         ", string_match: { exact: jason }",
         "",
-        ": has no string_match.exact, the one match this datapath knows",
+        ": has neither string_match nor present_match",
     );
     case(
         "string_match: { exact: jason }",
-        "present_match: true",
-        ".present_match: true: not supported by this datapath",
+        "string_match: { exact: jason }, present_match: true",
+        ".present_match: stands beside another match: use one",
+    );
+    case(
+        "string_match: { exact: jason }",
+        "range_match: { start: 1, end: 2 }",
+        ".range_match: not supported by this datapath",
+    );
+    case(
+        "{ exact: jason }",
+        "{ safe_regex: { regex: 'a\\b' } }",
+        ": \\b in a regular expression: not supported by this datapath",
+    );
+    case(
+        "{ exact: jason }",
+        "{ safe_regex: { regex: j }, ignore_case: true }",
+        ".string_match.safe_regex: stands beside another match or ignore_case",
     );
     case(
         "string_match: { exact: jason }",
@@ -239,8 +254,8 @@ fn headers() {
     );
     case(
         "string_match: { exact: jason }",
-        "exact_match: j, invert_match: true",
-        ".invert_match: true: not supported by this datapath",
+        "exact_match: j, treat_missing_header_as_empty: true",
+        ".treat_missing_header_as_empty: true: not supported by this datapath",
     );
     let names = [
         ("Host", "host", "the virtual host's domains match it"),

@@ -5,9 +5,12 @@ use kmesh_api::limits::{
     CANDIDATE_LIST_MAX, CANDIDATES_MAX, CLUSTERS_MAX, FOUND_MAX, PREDICATES_MAX, ROUTE_CONFIGS_MAX,
     ROUTE_PREDICATES_MAX, ROUTES_MAX, VIRTUAL_HOSTS_MAX,
 };
-use kmesh_api::route::{ACTION_CLUSTER, CANDIDATE_LAST, Route};
+use kmesh_api::route::{
+    ACTION_CLUSTER, CANDIDATE_LAST, PREDICATE_INVERT, PREDICATE_PRESENT, Predicate, Route,
+};
 use kmesh_api::{Image, Reason};
 
+use crate::automaton::node;
 use crate::balance::{self, Dice};
 use crate::repeat::{Body, repeat};
 use crate::{host, path};
@@ -23,11 +26,16 @@ pub struct Choice {
     pub endpoint: u32,
 }
 
-/// Looks for an occurrence of a header with a value.
+/// A header is there.
+const SEEN: u32 = 1;
+/// And an occurrence of it matches.
+const HIT: u32 = 2;
+
+/// Looks for an occurrence of a header that matches.
 struct Occurrences<'a, const N: usize> {
+    image: &'a Image,
     head: &'a Head<N>,
-    name: u32,
-    value: u32,
+    predicate: &'a Predicate,
     holds: &'a mut u32,
 }
 
@@ -38,8 +46,18 @@ impl<const N: usize> Body for Occurrences<'_, N> {
             return false;
         }
         let found = &self.head.found[index as usize & (FOUND_MAX - 1)];
-        if found.name == self.name && found.value == self.value {
-            *self.holds = 1;
+        if found.name != self.predicate.name {
+            return true;
+        }
+        *self.holds = SEEN;
+        let patterns = self.predicate.patterns;
+        let hit = if patterns != 0 {
+            node(self.image, found.node).pass & patterns != 0
+        } else {
+            found.value == self.predicate.value
+        };
+        if hit {
+            *self.holds = SEEN | HIT;
             return false;
         }
         true
@@ -63,13 +81,27 @@ impl<const N: usize> Body for Conditions<'_, N> {
         repeat(
             FOUND_MAX as u32,
             &mut Occurrences {
+                image: self.image,
                 head: self.head,
-                name: predicate.name,
-                value: predicate.value,
+                predicate,
                 holds: self.holds,
             },
         );
-        *self.holds != 0
+        let wanted = match predicate.flags {
+            0 => SEEN | HIT,
+            PREDICATE_INVERT => SEEN,
+            PREDICATE_PRESENT => {
+                *self.holds &= SEEN;
+                SEEN
+            }
+            _ => {
+                *self.holds &= SEEN;
+                0
+            }
+        };
+        let holds = *self.holds == wanted;
+        *self.holds = u32::from(holds);
+        holds
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use kmesh_config::Config;
 use kmesh_config::model::{
     ClusterConfig, HeaderMatch, LbPolicy, ListenerConfig, ListenerKind, PathMatch, RouteAction,
-    RouteConfiguration, RouteRule, VirtualHostConfig, WeightedCluster,
+    RouteConfiguration, RouteRule, ValueMatch, VirtualHostConfig, WeightedCluster,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -22,6 +22,18 @@ const LABELS: [&str; 5] = ["a", "b", "ab", "svc", "a-b"];
 const SEGMENTS: [&str; 5] = ["a", "b", "ab", "", "a.b"];
 const NAMES: [&str; 5] = ["x-a", "x-ab", "end-user", "accept", "user-agent"];
 const VALUES: [&str; 7] = ["", "1", "2", "1,2", "1 2", "12", "J"];
+/// Regular expressions over [`VALUES`].
+const EXPRESSIONS: [&str; 9] = [
+    "1|2",
+    ".*2",
+    "[^1]*",
+    "1?,?2",
+    "(1.)+",
+    "\\d*",
+    "^\\w$",
+    "(?:1|12)(?:,2|)",
+    "\\d+\\W\\d+",
+];
 /// Headers nobody asks about: prefixes and extensions of the names above, and one that scanners skip by words.
 const NOISE: [&str; 5] = ["x-abc", "x", "accepts", "hos", "cookie"];
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
@@ -143,9 +155,17 @@ fn route() -> impl Strategy<Value = RouteRule> {
         4 => prefix,
         1 => Just(PathMatch::Prefix(String::new())),
     ];
-    let header = (select(&NAMES[..]), select(&VALUES[..])).prop_map(|(name, exact)| HeaderMatch {
+    let header = (
+        select(&NAMES[..]),
+        value_match(),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    let header = header.prop_map(|(name, value, fold, invert)| HeaderMatch {
         name: name.to_owned(),
-        exact: exact.to_owned(),
+        ignore_case: fold && !matches!(value, ValueMatch::Regex(_) | ValueMatch::Present),
+        value,
+        invert,
     });
     let headers = prop_oneof![2 => Just(Vec::new()), 1 => vec(header, 1..3)];
     (path, headers, action()).prop_map(|(path, headers, action)| RouteRule {
@@ -154,6 +174,19 @@ fn route() -> impl Strategy<Value = RouteRule> {
         headers,
         action,
     })
+}
+
+/// Conditions on values that hold for some of [`VALUES`], nearly or quite.
+fn value_match() -> impl Strategy<Value = ValueMatch> {
+    let part = || select(&["1", "2", ",", "1,", " 2", "j", "J"][..]).prop_map(str::to_owned);
+    prop_oneof![
+        3 => select(&VALUES[..]).prop_map(|value| ValueMatch::Exact(value.to_owned())),
+        1 => part().prop_map(ValueMatch::Prefix),
+        1 => part().prop_map(ValueMatch::Suffix),
+        1 => part().prop_map(ValueMatch::Contains),
+        1 => select(&EXPRESSIONS[..]).prop_map(|text| ValueMatch::Regex(text.to_owned())),
+        1 => Just(ValueMatch::Present),
+    ]
 }
 
 fn action() -> impl Strategy<Value = RouteAction> {

@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use kmesh_config::Config;
 use kmesh_config::model::{
     HeaderMatch, JOINED_HEADERS, ListenerConfig, ListenerKind, PathMatch, RouteAction,
-    RouteConfiguration, RouteRule, VirtualHostConfig, WeightedCluster,
+    RouteConfiguration, RouteRule, ValueMatch, VirtualHostConfig, WeightedCluster,
 };
+
+use regex_automata::meta::Regex;
 
 use crate::request::Request;
 
@@ -184,7 +186,34 @@ fn header_matches(header: &HeaderMatch, request: &Request) -> bool {
     if JOINED_HEADERS.contains(&header.name.as_str()) && !values.is_empty() {
         // Empty lines add nothing, not even a comma.
         values.retain(|value| !value.is_empty());
-        return values.join(",") == header.exact;
+        let joined = values.join(",");
+        return value_matches(header, &joined) != header.invert;
     }
-    values.contains(&header.exact.as_str())
+    if header.value == ValueMatch::Present {
+        return values.is_empty() == header.invert;
+    }
+    let hit = values.iter().any(|value| value_matches(header, value));
+    !values.is_empty() && hit != header.invert
+}
+
+fn value_matches(header: &HeaderMatch, value: &str) -> bool {
+    let fold = |text: &str| {
+        if header.ignore_case {
+            text.to_ascii_lowercase()
+        } else {
+            text.to_owned()
+        }
+    };
+    let value = fold(value);
+    match &header.value {
+        ValueMatch::Exact(text) => value == fold(text),
+        ValueMatch::Prefix(text) => value.starts_with(&fold(text)),
+        ValueMatch::Suffix(text) => value.ends_with(&fold(text)),
+        ValueMatch::Contains(text) => value.contains(&fold(text)),
+        ValueMatch::Regex(text) => {
+            let whole = Regex::new(&format!("^(?:{text})$"));
+            whole.is_ok_and(|whole| whole.is_match(&value))
+        }
+        ValueMatch::Present => true,
+    }
 }

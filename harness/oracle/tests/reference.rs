@@ -9,10 +9,7 @@ use kmesh_config::{Config, parse};
 use kmesh_oracle::{Prediction, Request, connection, predict};
 
 fn route(path: PathMatch, headers: &[(&str, &str)]) -> RouteRule {
-    let header = |(name, exact): &(&str, &str)| HeaderMatch {
-        name: (*name).to_owned(),
-        exact: (*exact).to_owned(),
-    };
+    let header = |(name, exact): &(&str, &str)| HeaderMatch::exact(name, exact);
     RouteRule {
         name: String::new(),
         path,

@@ -3,7 +3,8 @@
 use crate::envoy::weighted_clusters;
 use crate::error::ConfigError;
 use crate::model::{
-    HeaderMatch, PathMatch, RouteAction, RouteConfiguration, RouteRule, VirtualHostConfig,
+    HeaderMatch, PathMatch, RouteAction, RouteConfiguration, RouteRule, ValueMatch,
+    VirtualHostConfig,
 };
 use crate::reader::{Item, Object};
 
@@ -102,34 +103,93 @@ fn route_match(fields: &mut Object<'_>) -> Result<(PathMatch, Vec<HeaderMatch>),
 
 fn header(fields: &mut Object<'_>) -> Result<HeaderMatch, ConfigError> {
     let name = fields.need("name")?.text()?.to_ascii_lowercase();
-    fields.fixed("invert_match", false)?;
     fields.fixed("treat_missing_header_as_empty", false)?;
-    let exact = match (fields.take("string_match"), fields.take("exact_match")) {
-        (Some(pattern), None) => pattern.object(|pattern| {
-            pattern.fixed("ignore_case", false)?;
-            pattern
-                .take("exact")
-                .map(|exact| exact.string().map(str::to_owned))
-                .transpose()
-        })?,
+    let mut invert = fields
+        .take("invert_match")
+        .map_or(Ok(false), |item| item.boolean())?;
+    let mut ignore_case = false;
+    let mut matches = Vec::new();
+    if let Some(pattern) = fields.take("string_match") {
+        let value = pattern.object(|pattern| {
+            if let Some(item) = pattern.take("ignore_case") {
+                ignore_case = item.boolean()?;
+            }
+            string_match(pattern, ignore_case)
+        })?;
+        matches.push((pattern, value));
+    }
+    if let Some(exact) = fields.take("exact_match") {
         // Deprecated; an empty one means presence to Envoy.
-        (None, Some(exact)) => Some(exact.text()?.to_owned()),
-        (None, None) => None,
-        (Some(_), Some(exact)) => {
-            return Err(exact.refuse("stands beside string_match: use one"));
+        let value = Some(ValueMatch::Exact(exact.text()?.to_owned()));
+        matches.push((exact, value));
+    }
+    if let Some(present) = fields.take("present_match") {
+        invert ^= !present.boolean()?;
+        matches.push((present, Some(ValueMatch::Present)));
+    }
+    if let [_, (second, _), ..] = matches.as_slice() {
+        return Err(second.place.refuse("stands beside another match: use one"));
+    }
+    let value = match matches.pop() {
+        Some((_, Some(value))) => value,
+        // Another kind of match is refused by its own name when the object ends.
+        None if !fields.is_read() => ValueMatch::Present,
+        _ => {
+            return Err(fields
+                .place
+                .refuse("has neither string_match nor present_match"));
         }
     };
-    match exact {
-        Some(exact) => Ok(HeaderMatch { name, exact }),
-        // Another kind of match is refused by its own name when the object ends.
-        None if fields.is_read() => Err(fields
-            .place
-            .refuse("has no string_match.exact, the one match this datapath knows")),
-        None => Ok(HeaderMatch {
-            name,
-            exact: String::new(),
-        }),
+    Ok(HeaderMatch {
+        name,
+        value,
+        ignore_case,
+        invert,
+    })
+}
+
+/// The one pattern of a `StringMatcher`; `None` if there is none that this datapath knows.
+fn string_match(
+    fields: &mut Object<'_>,
+    ignore_case: bool,
+) -> Result<Option<ValueMatch>, ConfigError> {
+    type Make = fn(String) -> ValueMatch;
+    let mut value = None;
+    let kinds: [(&str, Make); 3] = [
+        ("prefix", ValueMatch::Prefix),
+        ("suffix", ValueMatch::Suffix),
+        ("contains", ValueMatch::Contains),
+    ];
+    if let Some(exact) = fields.take("exact") {
+        value = Some(ValueMatch::Exact(exact.string()?.to_owned()));
     }
+    for (kind, make) in kinds {
+        if let Some(item) = fields.take(kind) {
+            if value.is_some() {
+                return Err(item.refuse("stands beside another match: use one"));
+            }
+            value = Some(make(item.text()?.to_owned()));
+        }
+    }
+    if let Some(item) = fields.take("safe_regex") {
+        if value.is_some() || ignore_case {
+            return Err(item
+                .place
+                .refuse("stands beside another match or ignore_case"));
+        }
+        value = Some(ValueMatch::Regex(regex(&item)?));
+    }
+    Ok(value)
+}
+
+/// A `RegexMatcher`.
+fn regex(item: &Item<'_>) -> Result<String, ConfigError> {
+    item.object(|fields| {
+        if let Some(engine) = fields.take("google_re2") {
+            engine.object(|_| Ok(()))?;
+        }
+        Ok(fields.need("regex")?.text()?.to_owned())
+    })
 }
 
 fn route_action(fields: &mut Object<'_>) -> Result<RouteAction, ConfigError> {

@@ -2,7 +2,8 @@
 
 use kmesh_config::Config;
 use kmesh_config::model::{
-    HeaderMatch, ListenerConfig, ListenerKind, PathMatch, RouteAction, RouteRule, VirtualHostConfig,
+    HeaderMatch, ListenerConfig, ListenerKind, PathMatch, RouteAction, RouteRule, ValueMatch,
+    VirtualHostConfig,
 };
 use serde_json::{Value, json};
 
@@ -102,7 +103,20 @@ fn route(config: usize, name: &str, rule: &RouteRule) -> Value {
 }
 
 fn header(header: &HeaderMatch) -> Value {
-    json!({ "name": header.name, "string_match": { "exact": header.exact } })
+    let mut json = json!({ "name": header.name, "invert_match": header.invert });
+    let (kind, value) = match &header.value {
+        ValueMatch::Exact(text) => ("exact", json!(text)),
+        ValueMatch::Prefix(text) => ("prefix", json!(text)),
+        ValueMatch::Suffix(text) => ("suffix", json!(text)),
+        ValueMatch::Contains(text) => ("contains", json!(text)),
+        ValueMatch::Regex(text) => ("safe_regex", json!({ "regex": text })),
+        ValueMatch::Present => {
+            json["present_match"] = true.into();
+            return json;
+        }
+    };
+    json["string_match"] = json!({ kind: value, "ignore_case": header.ignore_case });
+    json
 }
 
 /// The virtual hosts of a listener as Envoy's configuration has them; clusters under names of their own.
