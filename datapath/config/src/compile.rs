@@ -278,6 +278,10 @@ impl Compiler<'_> {
             let number = self.route(route, &place.field("routes").item(position))?;
             match &route.path {
                 PathMatch::Exact(path) => paths.at(path.bytes()).exact.push(number),
+                PathMatch::Separated(prefix) => {
+                    paths.at(prefix.bytes()).exact.push(number);
+                    paths.at(prefix.bytes().chain([b'/'])).prefix.push(number);
+                }
                 PathMatch::Prefix(prefix) => paths.at(prefix.bytes()).prefix.push(number),
             }
             self.names.routes.push(RouteName {

@@ -93,6 +93,8 @@ pub enum PathMatch {
     Prefix(String),
     /// The path equals it.
     Exact(String),
+    /// The path equals it or starts with it and a slash; it has no slash at its end.
+    Separated(String),
 }
 
 /// A condition on a header: one of its lines matches, or, for [`JOINED_HEADERS`], all of them joined do.

@@ -61,8 +61,8 @@ fn routes() {
     );
     case(
         "{ path: /exact }",
-        "{ path_separated_prefix: /a }",
-        "[0].match.path_separated_prefix: not supported by this datapath, which knows prefix and path",
+        "{ path_separated_prefix: /a/ }",
+        "[0].match.path_separated_prefix: \"/a/\": must begin with / and not end with it, and have no ? or #",
     );
     case(
         "{ path: /exact }",

@@ -152,6 +152,8 @@ fn route() -> impl Strategy<Value = RouteRule> {
         .prop_map(|(path, at)| PathMatch::Prefix(path[..=at.index(path.len())].to_owned()));
     let path = prop_oneof![
         2 => path().prop_map(PathMatch::Exact),
+        1 => path().prop_map(|path| PathMatch::Separated(format!("/a{}", path.trim_end_matches('/')))),
+        1 => Just(PathMatch::Separated("/a".to_owned())),
         4 => prefix,
         1 => Just(PathMatch::Prefix(String::new())),
     ];

@@ -169,6 +169,10 @@ fn is_wildcard(domain: &str) -> bool {
 fn matches(route: &RouteRule, request: &Request) -> bool {
     let path = match &route.path {
         PathMatch::Prefix(prefix) => request.path().starts_with(prefix.as_str()),
+        PathMatch::Separated(prefix) => {
+            let rest = request.path().strip_prefix(prefix.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
         PathMatch::Exact(path) => request.path() == path,
     };
     path && route

@@ -81,16 +81,21 @@ fn route_match(fields: &mut Object<'_>) -> Result<(PathMatch, Vec<HeaderMatch>),
     for item in fields.items("headers")? {
         headers.push(item.object(header)?);
     }
-    for specifier in [
-        "safe_regex",
-        "path_separated_prefix",
-        "connect_matcher",
-        "path_match_policy",
-    ] {
+    for specifier in ["safe_regex", "connect_matcher", "path_match_policy"] {
         if let Some(item) = fields.take(specifier) {
             let problem = "not supported by this datapath, which knows prefix and path";
             return Err(item.place.refuse(problem));
         }
+    }
+    if let Some(item) = fields.take("path_separated_prefix") {
+        let prefix = item.text()?;
+        if !prefix.starts_with('/') || prefix.ends_with('/') || prefix.contains(['?', '#']) {
+            return Err(item.refuse("must begin with / and not end with it, and have no ? or #"));
+        }
+        if let Some(other) = fields.take("prefix").or_else(|| fields.take("path")) {
+            return Err(other.refuse("stands beside path_separated_prefix: use one"));
+        }
+        return Ok((PathMatch::Separated(prefix.to_owned()), headers));
     }
     let path = match (fields.take("prefix"), fields.take("path")) {
         (Some(prefix), None) => PathMatch::Prefix(prefix.string()?.to_owned()),

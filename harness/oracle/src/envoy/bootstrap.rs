@@ -85,6 +85,7 @@ fn virtual_host(config: usize, number: usize, host: &VirtualHostConfig) -> Value
 fn route(config: usize, name: &str, rule: &RouteRule) -> Value {
     let mut matching = match &rule.path {
         PathMatch::Prefix(prefix) => json!({ "prefix": prefix }),
+        PathMatch::Separated(prefix) => json!({ "path_separated_prefix": prefix }),
         PathMatch::Exact(path) => json!({ "path": path }),
     };
     let headers: Vec<Value> = rule.headers.iter().map(header).collect();
