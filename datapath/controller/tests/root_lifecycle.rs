@@ -182,19 +182,28 @@ fn a_pod_belongs_to_one_daemon() {
     assert_eq!(here.get("/one", "").server(), "s1");
 }
 
-/// A socket whose connection attempt to a service failed may be used for another destination: that one is not governed.
+/// A socket that was connected to a service may be disconnected and used for another destination: that is not governed.
 #[test]
-fn a_socket_forgets_a_failed_attempt() {
-    if !root("a_socket_forgets_a_failed_attempt") {
+fn a_socket_forgets_its_last_connection() {
+    if !root("a_socket_forgets_its_last_connection") {
         return;
     }
     let mesh = Mesh::local("forget");
     let stream = mesh.connect().stream;
-    // SAFETY: disconnects the test's own socket, as `connect` with AF_UNSPEC does.
+    // SAFETY: disconnects the test's own socket, as `connect` with AF_UNSPEC (0) does.
     let failed = unsafe {
         let address: libc::sockaddr = std::mem::zeroed();
         libc::connect(stream.as_fd().as_raw_fd(), &raw const address, 16)
     };
     assert_eq!(failed, 0, "{}", std::io::Error::last_os_error());
-    assert!(stream.peer_addr().is_err(), "not connected any more");
+    let endpoint = mesh.endpoint("s1", HTTP_PORT);
+    socket2::SockRef::from(&stream)
+        .connect(&endpoint.into())
+        .unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), endpoint);
+    let (kernel, user) = mesh.counted(|| {
+        let response = Client::new(stream).get("/", "end-user: jason\r\n");
+        assert_eq!(response.server(), "s1", "straight there, not by the route");
+    });
+    assert_eq!((kernel, user), (0, 0));
 }

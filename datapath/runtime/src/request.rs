@@ -80,6 +80,10 @@ pub fn client_request(ctx: &SkMsgContext) -> u32 {
     let Some(client) = (unsafe { client.cast::<Client>().as_mut() }) else {
         return PASS;
     };
+    if client.anchored == 0 {
+        // A socket that was disconnected and is used for something else: it stays in the map until it closes.
+        return PASS;
+    }
     // SAFETY: the kernel hands a valid context.
     let size = unsafe { (*msg).size };
     let follows_redirect = client.rest == size;

@@ -103,7 +103,7 @@ fn serve() {
             .err()
             .and_then(io::Error::raw_os_error)
             .unwrap_or(0);
-        let fds: Vec<RawFd> = made.iter().map(|fd| fd.as_raw_fd()).collect();
+        let fds: Vec<RawFd> = made.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&fds)];
         let rights = if fds.is_empty() {
             &rights[..0]

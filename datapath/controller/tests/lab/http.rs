@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than any answer should take, shorter than the patience of whoever runs the tests.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -123,12 +123,25 @@ impl Client {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        let mut bytes = [0; 65536];
-        match self.stream.read(&mut bytes)? {
+        let mut bytes = vec![0; 65536];
+        match self.read(&mut bytes)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             count => {
                 self.buffer.extend_from_slice(&bytes[..count]);
                 Ok(())
+            }
+        }
+    }
+
+    /// Reads, and believes `EAGAIN` only when it took as long as the timeout: `tcp_bpf_recvmsg` (Linux 6.18) waits for one
+    /// wake-up and takes any, so a blocking `recv` on a sockmap socket ends early when the send buffer has room again.
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let begun = Instant::now();
+        loop {
+            match self.stream.read(bytes) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < PATIENCE => {}
+                other => return other,
             }
         }
     }

@@ -130,7 +130,9 @@ impl Mesh {
         mesh.enrol(enrolled);
         mesh.start();
         // After the daemon: listeners from before enrolment are not covered.
-        SERVERS.iter().for_each(|server| mesh.serve(server));
+        for server in SERVERS {
+            mesh.serve(server);
+        }
         mesh
     }
 

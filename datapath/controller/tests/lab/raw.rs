@@ -64,7 +64,7 @@ impl Connection {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        let mut bytes = [0; 65536];
+        let mut bytes = vec![0; 65536];
         match self.stream.read(&mut bytes)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             count => {
@@ -88,7 +88,7 @@ pub(crate) fn serve(mesh: &Mesh, handler: impl Fn(Connection) + Send + Sync + 's
                 handler(Connection {
                     stream,
                     buffer: Vec::new(),
-                })
+                });
             });
         }
     });
