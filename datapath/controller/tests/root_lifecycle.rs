@@ -20,14 +20,19 @@ use serde_json::Value;
 
 /// Ids of all kernel objects of one kind.
 fn listed(kind: &str) -> BTreeSet<u64> {
-    let output = Command::new("bpftool")
-        .args(["-j", kind, "show"])
-        .output()
-        .unwrap();
-    let all: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
-    all.iter()
-        .map(|entry| entry["id"].as_u64().unwrap())
-        .collect()
+    for _ in 0..100 {
+        let output = Command::new("bpftool")
+            .args(["-j", kind, "show"])
+            .output()
+            .unwrap();
+        let all: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let ids: Option<_> = all.iter().map(|entry| entry["id"].as_u64()).collect();
+        // An object that vanishes meanwhile is an error to bpftool, and what it listed is not all there is.
+        if let (true, Some(ids)) = (output.status.success(), ids) {
+            return ids;
+        }
+    }
+    panic!("bpftool {kind} show fails again and again");
 }
 
 /// Ids of the programs, maps and links that the process has descriptors of.
