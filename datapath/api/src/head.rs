@@ -113,7 +113,7 @@ pub struct Head<const N: usize> {
     pub content_length: u64,
     /// Number of valid entries in `found`.
     pub found_count: u32,
-    /// Where the value of `connection` stands, for hop-by-hop rewriting.
+    /// Where the value of the last `connection` line stands; 0 = none yet. A second line is left to user space.
     pub connection_at: u32,
     /// The headers that the configuration asks about, in order.
     pub found: [Found; FOUND_MAX],
