@@ -189,7 +189,7 @@ mod tests {
             let end = run.end_ns.min(now);
             run.stop(now);
             prop_assert_eq!(run.due(u64::MAX), None);
-            let frame = Frame { started_unix_ns: 0, duration_s: 1.0, offered_rps: None };
+            let frame = Frame { started_unix_ns: 0, duration_s: 1.0, offered_rps: None, spun_us: 0 };
             let fell_due = (0_u64..10_000).take_while(|i| end > 7 + (*i as f64 * (1e9 / rate)) as u64).count() as u64;
             let dropped = run.ledger.close(&[], frame).dropped;
             // One that is due at the very end may start and is not a drop if it does not.

@@ -27,6 +27,7 @@ use crate::request::{Template, first_seq, seq_digits};
 use crate::response::{Progress, ResponseReader};
 use crate::result::{BlockResult, ErrorKind};
 use crate::slot::{EchoReader, Phase, Reader, Slot};
+use crate::spin::SpinMeter;
 
 pub use crate::block::{Block, Snapshot};
 
@@ -150,8 +151,11 @@ impl Engine {
         let started_unix = SystemTime::now() + block.warmup;
         let mut next_tick = run.start_ns + TICK_NS;
         let mut next_report = run.measure_ns + 1_000_000_000;
+        let mut spin = SpinMeter::default();
         loop {
             let mut now = self.now();
+            let begun_ns = now;
+            let in_flight = run.in_flight;
             if !run.stopping && (run.is_over(now) || self.stop_requested) {
                 run.stop(now);
                 self.idle
@@ -173,6 +177,11 @@ impl Engine {
             }
             let timeout = self.timeout(&run, now, next_tick.min(next_report));
             let ready = self.poller.wait(Some(timeout)).map_err(EngineError::Poll)?;
+            if ready == 0 && timeout.is_zero() && run.in_flight == in_flight {
+                spin.empty_round(begun_ns, self.now());
+            } else {
+                spin.busy_round();
+            }
             for index in 0..ready {
                 let event = self.poller.ready(index);
                 if event.token == STOP {
@@ -192,6 +201,7 @@ impl Engine {
                 Pace::Closed => None,
                 Pace::Open { rate, .. } => Some(rate),
             },
+            spun_us: spin.spun_us(),
         };
         Ok(run.ledger.close(&self.templates, frame))
     }

@@ -312,6 +312,7 @@ mod tests {
             started_unix_ns: 784_111_777_000_000_042,
             duration_s: 2.0,
             offered_rps: None,
+            spun_us: 0,
         };
         let mut result = Ledger::new(1, false, SeqCheck::Off).close(&Template::all(&plan), frame);
         let mut recorder = Recorder::new();

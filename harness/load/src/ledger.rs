@@ -77,6 +77,8 @@ pub struct Frame {
     pub duration_s: f64,
     /// Offered rate, requests per second.
     pub offered_rps: Option<f64>,
+    /// CPU time spent on polls that found nothing, microseconds.
+    pub spun_us: u64,
 }
 
 impl Ledger {
@@ -258,6 +260,7 @@ impl Ledger {
             started_unix_ns: frame.started_unix_ns,
             duration_s: frame.duration_s,
             offered_rps: frame.offered_rps,
+            spun_us: frame.spun_us,
             achieved_rps: if frame.duration_s > 0.0 {
                 self.completed_in_window as f64 / frame.duration_s
             } else {
@@ -377,6 +380,7 @@ mod tests {
                 started_unix_ns: 0,
                 duration_s: 1.0,
                 offered_rps: None,
+                spun_us: 0,
             },
         )
     }

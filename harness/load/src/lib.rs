@@ -30,6 +30,7 @@ pub mod result;
 pub mod schedule;
 pub mod serve;
 mod slot;
+mod spin;
 pub mod summary;
 
 pub use kmesh_origin::pattern;

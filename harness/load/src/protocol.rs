@@ -174,6 +174,7 @@ mod tests {
                 duration_s: 1.5,
                 offered_rps: Some(1000.0),
                 achieved_rps: 999.0,
+                spun_us: 250,
                 sent: 3,
                 ok: 1,
                 dropped: 0,

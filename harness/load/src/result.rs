@@ -22,6 +22,9 @@ pub struct BlockResult {
     pub offered_rps: Option<f64>,
     /// Complete answers received within the measured part, per second.
     pub achieved_rps: f64,
+    /// CPU time that the generator burnt on polls that found nothing, microseconds, warm-up included. Whoever charges the
+    /// generator's CPU time to requests takes it off first.
+    pub spun_us: u64,
     /// Requests started, those whose connection attempt failed included.
     pub sent: u64,
     /// Answers that were right in every respect.

@@ -71,7 +71,9 @@ fn row(
     (before, after): (&ArmCounters, &ArmCounters),
     steal: f64,
 ) -> Row {
-    let cpu = cpu_us(after).saturating_sub(cpu_us(before));
+    let cpu = cpu_us(after)
+        .saturating_sub(cpu_us(before))
+        .saturating_sub(result.spun_us);
     let latency = &result.latency;
     Row {
         block: place.block,
@@ -102,11 +104,10 @@ fn row(
     }
 }
 
-/// CPU time per answered request; 0 where it says nothing. In an open loop the generator spins before
-/// each due time, and its system time cannot be told from that of the requests.
+/// CPU time per answered request, without what the generator spent waiting for answers and due times; 0 if nothing was answered.
 fn cpu_us_per_request(design: &Design, result: &BlockResult, cpu_us: u64) -> f64 {
     let answered = result.achieved_rps * result.duration_s;
-    if result.offered_rps.is_some() || answered <= 0.0 {
+    if answered <= 0.0 {
         return 0.0;
     }
     // The counters span the warm-up too; under a steady load its share of CPU time is its share of time.

@@ -1,6 +1,6 @@
 //! A scenario's load as a plan for the generator of one arm.
 
-use crate::scenario::{Arrivals, Connection, Loop, Protocol, Scenario, Traffic};
+use crate::scenario::{Arrivals, Connection, Loop, Placement, Protocol, Scenario, Traffic};
 use kmesh_load::plan::{self, BodyCheck, Idle, Pace, Plan, RequestClass, Reuse, SeqCheck};
 use std::net::SocketAddr;
 
@@ -47,12 +47,23 @@ pub(super) fn plan(scenario: &Scenario, targets: Vec<SocketAddr>, decides: bool)
             .collect(),
         timeout_ms: load.timeout_ms,
         seed: scenario.design.seed,
-        idle: Idle::Hybrid,
+        idle: idle(&scenario.placement),
         seq: match load.protocol {
             Protocol::Http => SeqCheck::Required,
             // Every message carries its own number; there is no header to demand it in.
             Protocol::TcpEcho => SeqCheck::IfPresent,
         },
+    }
+}
+
+/// A generator with CPUs of its own never sleeps: waking a halted CPU costs the arm that answers it an interrupt, through the
+/// hypervisor on a virtual machine, and the generator its punctuality. One that shares a CPU must not take it from the servers.
+fn idle(placement: &Placement) -> Idle {
+    let shared = |cpu: &usize| placement.servers.is_empty() || placement.servers.contains(cpu);
+    if placement.generator.is_empty() || placement.generator.iter().any(shared) {
+        Idle::Hybrid
+    } else {
+        Idle::Spin
     }
 }
 
@@ -70,5 +81,24 @@ fn class(scenario: &Scenario, traffic: &Traffic, decides: bool) -> RequestClass 
             .response_bytes
             .map_or(BodyCheck::Any, |bytes| BodyCheck::Pattern { bytes }),
         ..RequestClass::get(&traffic.name, &traffic.host, &traffic.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_generator_with_cpus_of_its_own_spins() {
+        let placed = |generator: &[usize], servers: &[usize]| {
+            idle(&Placement {
+                generator: generator.to_vec(),
+                servers: servers.to_vec(),
+            })
+        };
+        assert_eq!(placed(&[0], &[1]), Idle::Spin);
+        for (generator, servers) in [(&[0][..], &[0, 1][..]), (&[], &[1]), (&[0], &[])] {
+            assert_eq!(placed(generator, servers), Idle::Hybrid);
+        }
     }
 }
