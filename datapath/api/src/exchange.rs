@@ -11,6 +11,54 @@ pub const MODE_USER: u32 = 1;
 /// All bytes go to the anchor from here on: the kernel lost the message boundaries or the client pipelines.
 pub const MODE_PINNED: u32 = 2;
 
+/// Phases of a chunked body, in the order of the grammar (RFC 9112 section 7.1).
+pub mod chunk {
+    /// No body is being followed.
+    pub const NONE: u32 = 0;
+    /// First digit of a chunk's size.
+    pub const SIZE: u32 = 1;
+    /// Further digits, or what ends them.
+    pub const SIZE_MORE: u32 = 2;
+    /// An extension, up to the line's end.
+    pub const EXTENSION: u32 = 3;
+    /// LF after a size.
+    pub const SIZE_FEED: u32 = 4;
+    /// Bytes of a chunk.
+    pub const DATA: u32 = 5;
+    /// CR after a chunk.
+    pub const DATA_RETURN: u32 = 6;
+    /// LF after a chunk.
+    pub const DATA_FEED: u32 = 7;
+    /// First byte of a trailer line, or of the empty line.
+    pub const TRAILER: u32 = 8;
+    /// Rest of a trailer line.
+    pub const TRAILER_LINE: u32 = 9;
+    /// LF after a trailer line.
+    pub const TRAILER_FEED: u32 = 10;
+    /// LF that ends the body.
+    pub const LAST_FEED: u32 = 11;
+    /// The body is complete.
+    pub const DONE: u32 = 12;
+    /// Not a chunked body.
+    pub const FAULT: u32 = 13;
+}
+
+/// How far a chunked body has been followed. In a map value for the reason that [`Head`] is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chunks {
+    /// One of [`chunk`].
+    pub phase: u32,
+    /// 1 once a trailer line began.
+    pub trailers: u32,
+    /// Offset of the next byte in the piece at hand.
+    pub position: u32,
+    /// End of the piece at hand.
+    pub to: u32,
+    /// Bytes left of the current chunk; while its size is read, the digits so far.
+    pub left: u64,
+}
+
 /// A client socket under the mesh.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -45,8 +93,10 @@ pub struct Client {
     pub part: u32,
     /// 1 if the current verdict is a redirect to an upstream.
     pub redirected: u32,
-    /// Padding; zero.
-    pub reserved: u32,
+    /// 1 while more of a chunked request that user space serves is to come.
+    pub following: u32,
+    /// The chunked body of the current request, if it has one and user space serves it.
+    pub chunks: Chunks,
     /// Scratch for the request head.
     pub head: Head<HEAD_MAX>,
 }

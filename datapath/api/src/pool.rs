@@ -4,6 +4,7 @@
 //! is `FREE` or `LEASED`, the controller in every other state, and each field has one writer at a time.
 
 use crate::Address;
+use crate::exchange::Chunks;
 use crate::head::Head;
 use crate::limits::{POOL_MAX, RESPONSE_HEAD_MAX};
 
@@ -57,6 +58,8 @@ pub struct Upstream {
     pub sending: u32,
     /// 1 once the leaseholder sent another request: user space answers that one, so it must deliver this response too.
     pub pipelined: u32,
+    /// The chunked body of the current response.
+    pub chunks: Chunks,
     /// Scratch for the response head; one exchange at a time, so one user at a time.
     pub head: Head<RESPONSE_HEAD_MAX>,
 }

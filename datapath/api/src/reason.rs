@@ -36,7 +36,7 @@ reasons! {
     Malformed = 6, "malformed";
     /// HTTP version other than 1.1.
     Version = 7, "version";
-    /// A body in chunked or another transfer coding.
+    /// A transfer coding that the kernel does not carry: chunked in more than one piece or with trailers, or another one.
     TransferEncoding = 8, "transfer_encoding";
     /// `connection` asks for more than keep-alive.
     Connection = 9, "connection";

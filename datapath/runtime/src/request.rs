@@ -20,11 +20,12 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::SkMsgContext;
 use core::ffi::c_void;
 use kmesh_api::Reason;
-use kmesh_api::exchange::{Client, MODE_KERNEL, MODE_PINNED, MODE_USER, Waiting};
+use kmesh_api::exchange::{Chunks, Client, MODE_KERNEL, MODE_PINNED, MODE_USER, Waiting};
 use kmesh_api::head::flag;
 use kmesh_api::limits::{ENDPOINTS_MAX, HEAD_MAX, LEASE_TRIES};
 use kmesh_api::listener::CLASS_ANCHORED;
 use kmesh_api::pool::{ALIVE, LEASED, PoolKey, RELAY, RETIRED, Upstream};
+use kmesh_orchestration::http1::chunked::{self, Followed, Source};
 use kmesh_orchestration::http1::{Length, Outcome, admit, begin_request, request_length, scan};
 use kmesh_orchestration::{decide, listener};
 
@@ -56,6 +57,42 @@ pub(crate) fn copy(msg: *mut sk_msg_md, to: *mut u8, wanted: u32) -> bool {
         }
         let data = (*msg).__bindgen_anon_1.data;
         bpf_probe_read_kernel(to.cast(), wanted, data.cast_const()) == 0
+    }
+}
+
+/// Most bytes of a message that are followed at once: looking at them takes one piece of memory, which the kernel may have to
+/// make first. The program runs again on what is behind them.
+const PORTION: u32 = 1 << 15;
+
+/// Follows a chunked body through the bytes `from..size` of `msg`, but only up to [`PORTION`]; `chunks.to` says how far it came.
+#[inline(always)]
+pub(crate) fn follow(msg: *mut sk_msg_md, chunks: &mut Chunks, from: u32, size: u32) -> Followed {
+    let to = if size > PORTION { PORTION } else { size };
+    // SAFETY: the kernel hands a valid context.
+    let data = unsafe {
+        let linear =
+            (*msg).__bindgen_anon_2.data_end as usize - (*msg).__bindgen_anon_1.data as usize;
+        if linear < to as usize && bpf_msg_pull_data(msg, 0, to, 0) != 0 {
+            return Followed::Fault;
+        }
+        (*msg).__bindgen_anon_1.data
+    };
+    chunked::follow(chunks, &mut Linear(data.cast()), from, to)
+}
+
+/// A message in one piece of memory.
+struct Linear(*const u8);
+
+impl Source for Linear {
+    #[inline(always)]
+    fn byte(&mut self, at: u32) -> Option<u8> {
+        let mut byte = 0u8;
+        // The mask tells the verifier what is so anyway: an offset of a packet pointer has 16 bits.
+        let at = at as usize & (PORTION as usize - 1);
+        // SAFETY: the helper checks the address; `byte` has the one byte asked for.
+        let failed =
+            unsafe { bpf_probe_read_kernel((&raw mut byte).cast(), 1, self.0.add(at).cast()) };
+        (failed == 0).then_some(byte)
     }
 }
 
@@ -132,6 +169,9 @@ fn verdict(msg: *mut sk_msg_md, socket: *mut c_void, client: &mut Client, size: 
     if client.heading != 0 {
         return piece(msg, client, size);
     }
+    if client.following != 0 {
+        return chunks(msg, client, 0, size);
+    }
     let wanted = if size > HEAD_MAX as u32 {
         HEAD_MAX as u32
     } else {
@@ -149,16 +189,29 @@ fn verdict(msg: *mut sk_msg_md, socket: *mut c_void, client: &mut Client, size: 
         Outcome::Complete => {}
         Outcome::Partial if size < PIECE_MAX => {
             client.heading = generation;
-            if in_flight(client) {
-                wait_for(client);
-            }
-            return pass(client, Reason::SplitHead);
+            return leave(client, Reason::SplitHead);
         }
         Outcome::Partial => return pin(client, Reason::HeadTooLong as u32),
         Outcome::Refused(reason) => return pin(client, reason),
     }
     let total = match request_length(&client.head) {
         Length::Known(total) => total,
+        Length::Chunked => {
+            chunked::begin(&mut client.chunks);
+            match follow(msg, &mut client.chunks, client.head.end, size) {
+                Followed::End(at) if client.chunks.trailers == 0 => u64::from(at),
+                Followed::End(at) => {
+                    client.part = at;
+                    return leave(client, Reason::TransferEncoding);
+                }
+                Followed::More => {
+                    client.following = 1;
+                    client.part = client.chunks.to;
+                    return leave(client, Reason::TransferEncoding);
+                }
+                Followed::Fault => return pin(client, Reason::TransferEncoding as u32),
+            }
+        }
         Length::Unknown(reason) => return pin(client, reason as u32),
     };
     let part = if total < u64::from(size) {
@@ -200,10 +253,15 @@ fn piece(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
         Outcome::Partial if wanted == size => return PASS,
         Outcome::Partial | Outcome::Refused(_) => return lose(client),
     }
-    let Length::Known(total) = request_length(&client.head) else {
-        return lose(client);
-    };
     client.heading = 0;
+    let total = match request_length(&client.head) {
+        Length::Known(total) => total,
+        Length::Chunked => {
+            chunked::begin(&mut client.chunks);
+            return chunks(msg, client, client.head.end.wrapping_sub(have), size);
+        }
+        Length::Unknown(_) => return lose(client),
+    };
     let rest = total.wrapping_sub(u64::from(have));
     let part = if rest < u64::from(size) {
         rest as u32
@@ -213,6 +271,24 @@ fn piece(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
     client.remaining = rest.wrapping_sub(u64::from(part));
     client.part = part;
     PASS
+}
+
+/// More of a chunked request that user space serves, from `begin` on.
+#[inline(always)]
+fn chunks(msg: *mut sk_msg_md, client: &mut Client, begin: u32, size: u32) -> u32 {
+    match follow(msg, &mut client.chunks, begin, size) {
+        Followed::End(at) => {
+            client.following = 0;
+            client.part = at;
+            PASS
+        }
+        Followed::More => {
+            client.following = 1;
+            client.part = client.chunks.to;
+            PASS
+        }
+        Followed::Fault => lose(client),
+    }
 }
 
 /// The boundaries of a request that is user space's already are lost: so is the rest of the connection.
@@ -263,6 +339,15 @@ fn pin(client: &mut Client, reason: u32) -> u32 {
     client.passed = client.passed.wrapping_add(1);
     client.mode = MODE_PINNED;
     PASS
+}
+
+/// User space serves this request, after what is in flight.
+#[inline(always)]
+fn leave(client: &mut Client, reason: Reason) -> u32 {
+    if in_flight(client) {
+        wait_for(client);
+    }
+    pass(client, reason)
 }
 
 /// User space serves this request.

@@ -5,18 +5,19 @@ use aya_ebpf::helpers::generated::{
     bpf_msg_apply_bytes, bpf_msg_redirect_hash, bpf_sk_storage_get,
 };
 use aya_ebpf::programs::SkMsgContext;
-use kmesh_api::exchange::Server;
+use kmesh_api::exchange::{Chunks, Server};
 use kmesh_api::head::flag;
 use kmesh_api::limits::{MESSAGE_MAX, RESPONSE_HEAD_MAX};
 use kmesh_api::pool::{DEAD, FREE, LEASED, RELAY, RETIRED, UNWANTED, Upstream};
 use kmesh_api::{Image, Reason};
+use kmesh_orchestration::http1::chunked::{self, Followed};
 use kmesh_orchestration::http1::{Length, Outcome, begin_response, response_length, scan};
 
 use crate::counter::count;
 use crate::generation;
 use crate::lease::{give_back, upstream};
 use crate::maps::{CLIENTS, RELAYS, SERVER};
-use crate::request::{copy, sender};
+use crate::request::{copy, follow, sender};
 
 const PASS: u32 = sk_action::SK_PASS;
 
@@ -76,7 +77,9 @@ pub fn server_response(ctx: &SkMsgContext) -> u32 {
         let Some((image, _)) = generation::active() else {
             return relay(upstream, slot);
         };
-        if !begin(image, upstream) {
+        if !begin(image, upstream, |chunks, from| {
+            follow(msg, chunks, from, size)
+        }) {
             return relay(upstream, slot);
         }
         if upstream.remaining < u64::from(size) {
@@ -113,21 +116,37 @@ pub fn server_response(ctx: &SkMsgContext) -> u32 {
 }
 
 /// Reads the response head that lies in the scratch buffer; `false` if user space must finish this response.
+///
+/// `follow` looks for the end of a chunked body in the message at hand, from an offset on. A body that comes in more pieces may
+/// become of any size, and only TCP has flow control: that one is user space's.
 #[inline(always)]
-pub fn begin(image: &Image, upstream: &mut Upstream) -> bool {
+pub fn begin(
+    image: &Image,
+    upstream: &mut Upstream,
+    follow: impl FnOnce(&mut Chunks, u32) -> Followed,
+) -> bool {
     if scan(image, &mut upstream.head) != Outcome::Complete
         || upstream.head.flags & flag::CONNECTION != 0
     {
         return false;
     }
-    match response_length(&upstream.head, upstream.head_request != 0) {
-        Length::Known(total) if total <= MESSAGE_MAX => {
-            upstream.remaining = total;
-            upstream.answered = 1;
-            true
+    let total = match response_length(&upstream.head, upstream.head_request != 0) {
+        Length::Known(total) => total,
+        Length::Chunked => {
+            chunked::begin(&mut upstream.chunks);
+            match follow(&mut upstream.chunks, upstream.head.end) {
+                Followed::End(at) if upstream.chunks.trailers == 0 => u64::from(at),
+                _ => return false,
+            }
         }
-        _ => false,
+        Length::Unknown(_) => return false,
+    };
+    if total > MESSAGE_MAX {
+        return false;
     }
+    upstream.remaining = total;
+    upstream.answered = 1;
+    true
 }
 
 /// Accounts for `part` bytes on their way to the client; the last of them ends the lease.

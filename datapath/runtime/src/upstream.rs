@@ -9,6 +9,7 @@ use kmesh_api::Reason;
 use kmesh_api::limits::RESPONSE_HEAD_MAX;
 use kmesh_api::pool::{LEASED, RETIRED};
 use kmesh_orchestration::http1::begin_response;
+use kmesh_orchestration::http1::chunked::{self, Source};
 
 use crate::counter::count;
 use crate::generation;
@@ -63,7 +64,9 @@ pub fn upstream_response(ctx: &SkBuffContext) -> u32 {
         let Some((image, _)) = generation::active() else {
             return relay(upstream, slot);
         };
-        if !begin(image, upstream) {
+        if !begin(image, upstream, |chunks, from| {
+            chunked::follow(chunks, &mut Packet(ctx), from, size)
+        }) {
             return relay(upstream, slot);
         }
     }
@@ -85,4 +88,19 @@ pub fn upstream_response(ctx: &SkBuffContext) -> u32 {
     }
     advance(upstream, slot, size);
     PASS
+}
+
+/// The bytes of a socket buffer, wherever they lie.
+struct Packet<'a>(&'a SkBuffContext);
+
+impl Source for Packet<'_> {
+    #[inline(always)]
+    fn byte(&mut self, at: u32) -> Option<u8> {
+        let mut byte = 0u8;
+        // SAFETY: the helper checks the offset; `byte` has the one byte asked for.
+        let failed = unsafe {
+            bpf_skb_load_bytes(self.0.as_ptr().cast_const(), at, (&raw mut byte).cast(), 1)
+        };
+        (failed == 0).then_some(byte)
+    }
 }

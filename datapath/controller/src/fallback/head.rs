@@ -59,6 +59,8 @@ pub(super) fn scan_request<B>(image: &Image, request: &Request<B>) -> Result<Sca
     }
     let kernel_bound = match request_length(&head) {
         Length::Known(total) => admit(&head, total).is_ok(),
+        // The next one may come whole.
+        Length::Chunked => admit(&head, 0).is_ok(),
         Length::Unknown(_) => false,
     };
     Ok(Scanned { head, kernel_bound })

@@ -9,6 +9,8 @@ use kmesh_api::limits::MESSAGE_MAX;
 pub enum Length {
     /// After this many bytes, the head included.
     Known(u64),
+    /// With its last chunk, which [`super::chunked`] finds.
+    Chunked,
     /// The head does not tell the kernel; from here on only user space follows the stream.
     Unknown(Reason),
 }
@@ -17,14 +19,14 @@ pub enum Length {
 #[inline(always)]
 pub fn request_length<const N: usize>(head: &Head<N>) -> Length {
     let flags = head.flags;
-    if flags & flag::CHUNKED != 0 {
-        return Length::Unknown(Reason::TransferEncoding);
-    }
     if flags & (flag::UPGRADE | flag::CONNECT_METHOD) != 0 {
         return Length::Unknown(Reason::Upgrade);
     }
     if flags & flag::HOST == 0 {
         return Length::Unknown(Reason::Malformed);
+    }
+    if flags & flag::CHUNKED != 0 {
+        return Length::Chunked;
     }
     Length::Known(u64::from(head.end).wrapping_add(head.content_length))
 }
@@ -59,7 +61,10 @@ pub fn response_length<const N: usize>(head: &Head<N>, to_head: bool) -> Length 
     if to_head || head.status == 204 || head.status == 304 {
         return Length::Known(end);
     }
-    if head.flags & flag::CHUNKED != 0 || head.flags & flag::CONTENT_LENGTH == 0 {
+    if head.flags & flag::CHUNKED != 0 {
+        return Length::Chunked;
+    }
+    if head.flags & flag::CONTENT_LENGTH == 0 {
         return Length::Unknown(Reason::Relayed);
     }
     Length::Known(end.wrapping_add(head.content_length))
