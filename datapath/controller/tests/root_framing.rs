@@ -178,32 +178,6 @@ fn request_bodies_arrive_whole() {
 }
 
 #[test]
-fn chunked_requests_are_served() {
-    if !root("chunked_requests_are_served") {
-        return;
-    }
-    let mesh = Mesh::local("chunked");
-    let mut client = mesh.connect();
-    for turn in 0..3 {
-        client.send(
-            "POST /one?size=3 HTTP/1.1\r\nHost: svc.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
-        );
-        client.send("lo\r\n1\r\n!\r\n0\r\n\r\n");
-        let response = client.receive(false);
-        assert_eq!(
-            response.header("x-body-hash"),
-            hash(b"hello!"),
-            "turn {turn}"
-        );
-        assert_eq!(
-            client.get("/", "end-user: jason\r\n").server(),
-            "s3",
-            "turn {turn}"
-        );
-    }
-}
-
-#[test]
 fn large_and_small_responses_share_a_connection() {
     if !root("large_and_small_responses_share_a_connection") {
         return;
