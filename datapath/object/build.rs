@@ -21,6 +21,7 @@ fn main() -> Result<()> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     if env::var("AYA_BUILD_SKIP").is_ok_and(|skip| skip == "1" || skip == "true") {
         fs::write(out.join("kmesh"), [])?;
+        fs::write(out.join("sockmap"), [])?;
         fs::write(out.join("testrun"), [])?;
         return Ok(());
     }

@@ -17,6 +17,7 @@ pub mod pod;
 pub mod pool;
 pub mod reason;
 pub mod route;
+pub mod shortcut;
 pub mod testrun;
 #[cfg(feature = "user")]
 mod user;

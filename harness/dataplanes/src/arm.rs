@@ -65,9 +65,41 @@ pub struct ArmCounters {
     pub user_requests: u64,
     /// The fallback's requests by reason.
     pub fallback: BTreeMap<String, u64>,
+    /// Messages of the arm's connections by the way they went; none but in `envoy-both-sockmap`.
+    pub messages: Option<MessageCounters>,
     /// CPU time by place: `POD` is what runs in a pod but its sidecar (the generator too, if it runs there),
     /// `sidecar-POD` its Envoy, `kmeshd` the daemon.
     pub cpu: BTreeMap<String, CpuTime>,
+}
+
+/// Messages that sockets sent, by the way they went. One send of an application or sidecar is one message; a long one is several.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MessageCounters {
+    /// Straight into the receiver's queue.
+    pub shortcut: u64,
+    /// By TCP, by the reason why.
+    pub by_tcp: BTreeMap<String, u64>,
+}
+
+impl MessageCounters {
+    /// All messages.
+    pub fn total(&self) -> u64 {
+        self.shortcut + self.by_tcp.values().sum::<u64>()
+    }
+
+    /// Share that skipped TCP, 0 to 1; none if nothing was sent.
+    pub fn share(&self) -> Option<f64> {
+        let total = self.total();
+        (total > 0).then(|| self.shortcut as f64 / total as f64)
+    }
+
+    /// As JSON, with the share.
+    pub(crate) fn document(&self) -> Vec<u8> {
+        let document = serde_json::json!({
+            "shortcut": self.shortcut, "by_tcp": self.by_tcp, "shortcut_share": self.share(),
+        });
+        format!("{document:#}\n").into_bytes()
+    }
 }
 
 /// CPU time in microseconds.

@@ -81,6 +81,15 @@ pub enum ArmError {
         /// What it said.
         said: String,
     },
+    /// The kernel refused a program or map, or the object does not have it.
+    #[error("{what} cannot be used, maybe for want of root or of kernel BTF: {source}")]
+    Ebpf {
+        /// The program or map.
+        what: &'static str,
+        /// What the kernel or the loader said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A request of the harness itself got no usable answer.
     #[error("no usable answer from {what} at {address}")]
     Exchange {

@@ -9,6 +9,7 @@
 //! | `dnat` | nftables, as kube-proxy does | 1 |
 //! | `envoy-client` | a real Envoy beside the client | 2 |
 //! | `envoy-both` | a real Envoy beside the client and beside each server | 3 |
+//! | `envoy-both-sockmap` | the same, with sockets that skip TCP within the node | 3 |
 //! | `kmesh`, `kmesh-remote`, `kmesh-l4` | `kmeshd`'s programs in the kernel | 1 and a pool |
 //!
 //! Everything an arm starts dies with its lab, and the lab dies with this process, however that ends.
@@ -25,9 +26,10 @@ mod plan;
 mod program;
 mod resources;
 mod running;
+mod shortcut;
 mod stage;
 
-pub use arm::{Arm, ArmCounters, CpuTime, RunningArm};
+pub use arm::{Arm, ArmCounters, CpuTime, MessageCounters, RunningArm};
 pub use arms::{NAMES, arm};
 pub use binaries::Binaries;
 pub use envoy::EnvoyProfile;

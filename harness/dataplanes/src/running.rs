@@ -9,6 +9,7 @@ use crate::{
     envoy::Sidecar,
     error::ArmError,
     kmeshd::Kmeshd,
+    shortcut::Shortcut,
     stage::Stage,
 };
 
@@ -23,6 +24,7 @@ pub(crate) struct Running {
     // Dropped first: the data plane, then the servers, then the lab.
     pub(crate) sidecars: Vec<Sidecar>,
     pub(crate) kmeshd: Option<Kmeshd>,
+    pub(crate) shortcut: Option<Shortcut>,
     pub(crate) stage: Stage,
 }
 
@@ -78,6 +80,7 @@ impl RunningArm for Running {
                 .cpu
                 .insert("kmeshd".to_owned(), Kmeshd::cpu_usage(self.lab())?.into());
         }
+        counters.messages = self.shortcut.as_ref().map(Shortcut::counters).transpose()?;
         Ok(counters)
     }
 
@@ -88,6 +91,10 @@ impl RunningArm for Running {
         }
         if let Some(kmeshd) = &self.kmeshd {
             files.extend(kmeshd.artefacts()?);
+        }
+        if let Some(shortcut) = &self.shortcut {
+            let counters = shortcut.counters()?;
+            files.push(("sockmap-messages.json".to_owned(), counters.document()));
         }
         Ok(files)
     }

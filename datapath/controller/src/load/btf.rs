@@ -79,6 +79,21 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
+/// Byte offset of `member` in `struct structure`, looked up in the bytes of `/sys/kernel/btf/vmlinux`.
+///
+/// # Errors
+/// If `btf` is not BTF or the kernel's struct has no such member.
+pub fn member_offset(
+    btf: &[u8],
+    structure: &'static str,
+    member: &'static str,
+) -> Result<u32, LoadError> {
+    Reader::new(btf)
+        .ok_or(LoadError::NotBtf { bytes: btf.len() })?
+        .member_offset(structure, member)
+        .ok_or(LoadError::NoMember { structure, member })
+}
+
 /// Offsets in `struct tcp_sock`, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpSock {

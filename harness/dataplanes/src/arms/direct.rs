@@ -24,6 +24,7 @@ impl Arm for Direct {
             to_endpoints: true,
             sidecars,
             kmeshd,
+            shortcut: None,
             stage,
         }))
     }

@@ -27,6 +27,7 @@ impl Arm for Dnat {
             to_endpoints: false,
             sidecars,
             kmeshd,
+            shortcut: None,
             stage,
         }))
     }

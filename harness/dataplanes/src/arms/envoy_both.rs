@@ -10,6 +10,7 @@ use crate::{
     nft,
     resources::Protocol,
     running::Running,
+    shortcut::Shortcut,
     stage::Stage,
 };
 
@@ -22,44 +23,60 @@ impl Arm for EnvoyBoth {
     }
 
     fn up(&self, plan: &ArmPlan<'_>) -> Result<Box<dyn RunningArm>, ArmError> {
-        let mut stage = Stage::build(plan, self.name())?;
-        stage.start_servers(plan)?;
-        let mut sidecars = vec![start_client_sidecar(&stage, plan)?];
-        let server_pods = ports_by_pod(plan);
-        for (pod, ports) in &server_pods {
-            let bootstrap = inbound(pod, ports, plan.envoy_profile);
-            let (envoy, cpus) = (&plan.binaries.envoy, &plan.placement.servers);
-            sidecars.push(Sidecar::start(
-                &stage.lab,
-                pod,
-                envoy,
-                &bootstrap,
-                plan.envoy_profile,
-                cpus,
-            )?);
-        }
-        for sidecar in &mut sidecars {
-            sidecar.await_ready(&stage.lab)?;
-        }
-        for pod in server_pods.keys() {
-            nft::load(
-                &plan.binaries.nft,
-                stage.lab.pod(pod)?,
-                &nft::intercept_inbound(),
-            )?;
-        }
-        intercept_client(&stage, plan)?;
-        stage.await_traffic(plan, true)?;
-        let kmeshd = None;
-        Ok(Box::new(Running {
-            name: self.name(),
-            decides: true,
-            to_endpoints: false,
-            sidecars,
-            kmeshd,
-            stage,
-        }))
+        up(self.name(), plan, false)
     }
+}
+
+/// Brings up the arm, with sockets that skip TCP (`shortcut`) or without.
+pub(super) fn up(
+    name: &'static str,
+    plan: &ArmPlan<'_>,
+    shortcut: bool,
+) -> Result<Box<dyn RunningArm>, ArmError> {
+    let mut stage = Stage::build(plan, name)?;
+    // Before any program listens: the programs cover the sockets that are made after them.
+    let shortcut = if shortcut {
+        Some(Shortcut::attach(&stage.lab)?)
+    } else {
+        None
+    };
+    stage.start_servers(plan)?;
+    let mut sidecars = vec![start_client_sidecar(&stage, plan)?];
+    let server_pods = ports_by_pod(plan);
+    for (pod, ports) in &server_pods {
+        let bootstrap = inbound(pod, ports, plan.envoy_profile);
+        let (envoy, cpus) = (&plan.binaries.envoy, &plan.placement.servers);
+        sidecars.push(Sidecar::start(
+            &stage.lab,
+            pod,
+            envoy,
+            &bootstrap,
+            plan.envoy_profile,
+            cpus,
+        )?);
+    }
+    for sidecar in &mut sidecars {
+        sidecar.await_ready(&stage.lab)?;
+    }
+    for pod in server_pods.keys() {
+        nft::load(
+            &plan.binaries.nft,
+            stage.lab.pod(pod)?,
+            &nft::intercept_inbound(),
+        )?;
+    }
+    intercept_client(&stage, plan)?;
+    stage.await_traffic(plan, true)?;
+    let kmeshd = None;
+    Ok(Box::new(Running {
+        name,
+        decides: true,
+        to_endpoints: false,
+        sidecars,
+        kmeshd,
+        shortcut,
+        stage,
+    }))
 }
 
 /// The servers' pods, each with its ports.

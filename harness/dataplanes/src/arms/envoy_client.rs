@@ -31,6 +31,7 @@ impl Arm for EnvoyClient {
             to_endpoints: false,
             sidecars,
             kmeshd,
+            shortcut: None,
             stage,
         }))
     }

@@ -55,6 +55,7 @@ pub(super) fn up(
         to_endpoints: false,
         sidecars: Vec::new(),
         kmeshd,
+        shortcut: None,
         stage,
     }))
 }

@@ -3,6 +3,7 @@
 mod direct;
 mod dnat;
 mod envoy_both;
+mod envoy_both_sockmap;
 mod envoy_client;
 mod kmesh;
 mod kmesh_l4;
@@ -11,12 +12,13 @@ mod kmesh_remote;
 use crate::arm::Arm;
 
 /// The names of the arms, in the order of a report.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 9] = [
     "direct",
     "direct-aa",
     "dnat",
     "envoy-client",
     "envoy-both",
+    "envoy-both-sockmap",
     "kmesh",
     "kmesh-remote",
     "kmesh-l4",
@@ -30,6 +32,7 @@ pub fn arm(name: &str) -> Option<Box<dyn Arm>> {
         "dnat" => Box::new(dnat::Dnat),
         "envoy-client" => Box::new(envoy_client::EnvoyClient),
         "envoy-both" => Box::new(envoy_both::EnvoyBoth),
+        "envoy-both-sockmap" => Box::new(envoy_both_sockmap::EnvoyBothSockmap),
         "kmesh" => Box::new(kmesh::Kmesh),
         "kmesh-remote" => Box::new(kmesh_remote::KmeshRemote),
         "kmesh-l4" => Box::new(kmesh_l4::KmeshL4),

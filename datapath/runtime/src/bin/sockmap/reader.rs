@@ -1,0 +1,68 @@
+//! How far the application behind a socket has read, from fields that no helper exposes; the loader sets their offsets from BTF.
+
+use core::ffi::c_void;
+use core::ptr::read_volatile;
+
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
+
+/// Offset of `tcp_sock.copied_seq`.
+#[unsafe(no_mangle)]
+static SHORTCUT_COPIED_SEQ: u32 = 0;
+/// Offset of `tcp_sock.write_seq`.
+#[unsafe(no_mangle)]
+static SHORTCUT_WRITE_SEQ: u32 = 0;
+/// Offset of `sock.sk_user_data`, where a socket in a socket map keeps its `sk_psock`.
+#[unsafe(no_mangle)]
+static SHORTCUT_USER_DATA: u32 = 0;
+/// Offset of `sk_psock.ingress_msg`, the list of redirected messages that wait to be read.
+#[unsafe(no_mangle)]
+static SHORTCUT_INGRESS: u32 = 0;
+
+/// `SK_USER_DATA_PTRMASK` of `include/net/sock.h`: the three lowest bits are flags.
+const POINTER: u64 = !7;
+
+/// The state of a socket whose lock is held.
+pub(crate) struct Reader {
+    /// TCP sequence number up to which its application has read.
+    pub(crate) consumed: u32,
+    /// TCP sequence number after the last byte its application ever sent by TCP.
+    pub(crate) written: u32,
+    /// Whether no redirected byte waits to be read.
+    pub(crate) empty: bool,
+}
+
+#[inline(always)]
+fn read<T: Default>(structure: *const c_void, offset: *const u32) -> Option<T> {
+    let mut value = T::default();
+    // SAFETY: `offset` is a constant of this object; the helper checks the address it reads.
+    let failed = unsafe {
+        let from = structure
+            .cast::<u8>()
+            .wrapping_add(read_volatile(offset) as usize);
+        bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, from.cast())
+    };
+    if failed == 0 { Some(value) } else { None }
+}
+
+/// Looks at `socket`; none if it is not TCP.
+#[inline(always)]
+pub(crate) fn look(socket: *mut c_void) -> Option<Reader> {
+    // SAFETY: the helper takes any socket pointer and answers null for one that is not TCP.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(socket) }.cast::<c_void>();
+    if tcp.is_null() {
+        return None;
+    }
+    // A `tcp_sock` begins with its `sock`.
+    let user_data: u64 = read(tcp.cast_const(), &raw const SHORTCUT_USER_DATA)?;
+    let psock = (user_data & POINTER) as *const c_void;
+    // SAFETY: a constant of this object.
+    let offset = unsafe { read_volatile(&raw const SHORTCUT_INGRESS) };
+    let list = psock as u64 + u64::from(offset);
+    let first: u64 = read(psock, &raw const SHORTCUT_INGRESS)?;
+    Some(Reader {
+        consumed: read(tcp.cast_const(), &raw const SHORTCUT_COPIED_SEQ)?,
+        written: read(tcp.cast_const(), &raw const SHORTCUT_WRITE_SEQ)?,
+        // An empty list's head points to itself.
+        empty: first == list,
+    })
+}
