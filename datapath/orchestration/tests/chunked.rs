@@ -15,7 +15,7 @@ fn end(body: &[u8], cuts: &[usize]) -> Option<(usize, bool)> {
     for to in ends {
         let to = to.clamp(at, body.len());
         let mut piece = &body[at..to];
-        let length = u32::try_from(piece.len()).unwrap();
+        let length = piece.len() as u32;
         match follow(&mut chunks, &mut piece, 0, length) {
             Followed::End(offset) => {
                 return Some((at + offset as usize, chunks.trailers != 0));
