@@ -32,7 +32,7 @@ pub struct Finding {
 
 impl Finding {
     /// A finding about a message.
-    pub fn about(kind: Kind, by: &str, number: Number, what: impl ToString) -> Self {
+    pub fn about(kind: Kind, by: &str, number: Number, what: &impl ToString) -> Self {
         Self {
             kind,
             by: by.to_owned(),

@@ -13,6 +13,8 @@ use crate::segments::await_ready;
 
 /// Largest head that is accepted, bytes.
 const HEAD_MAX: usize = 64 << 10;
+/// Most bytes taken from the kernel at a time.
+const READ: usize = 64 << 10;
 /// Most header lines in a head.
 const LINES_MAX: usize = 64;
 
@@ -40,6 +42,8 @@ pub enum HeadError {
 pub struct Receiver<'s> {
     stream: &'s TcpStream,
     pub(crate) buffer: Vec<u8>,
+    /// Where the kernel writes to; its content means nothing.
+    scratch: Box<[u8]>,
     /// Bytes taken from the kernel so far.
     pub received: u64,
 }
@@ -86,6 +90,7 @@ impl<'s> Receiver<'s> {
         Self {
             stream,
             buffer: Vec::new(),
+            scratch: vec![0; READ].into_boxed_slice(),
             received: 0,
         }
     }
@@ -159,15 +164,18 @@ impl<'s> Receiver<'s> {
     /// # Errors
     /// Of the socket; [`io::ErrorKind::TimedOut`] if nothing comes for [`crate::segments::PATIENCE`].
     pub fn fill(&mut self) -> io::Result<bool> {
-        let mut bytes = [0; 64 << 10];
         loop {
             await_ready(self.stream, PollFlags::POLLIN)?;
             // Without blocking: a blocking `recv` on a socket in a sockmap may be woken for nothing (Linux 6.18,
             // tcp_bpf_recvmsg) and answer EAGAIN.
-            match recv(self.stream.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+            match recv(
+                self.stream.as_raw_fd(),
+                &mut self.scratch,
+                MsgFlags::MSG_DONTWAIT,
+            ) {
                 Ok(count) => {
                     self.received += count as u64;
-                    self.buffer.extend_from_slice(&bytes[..count]);
+                    self.buffer.extend_from_slice(&self.scratch[..count]);
                     return Ok(count > 0);
                 }
                 Err(Errno::EAGAIN | Errno::EINTR) => {}

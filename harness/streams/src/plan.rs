@@ -131,6 +131,10 @@ pub struct Side {
 }
 
 /// A request and its answer.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent choices of a plan, not states"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Its numbers.

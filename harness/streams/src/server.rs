@@ -89,7 +89,7 @@ impl Server {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, kind: Kind, step: String, what: impl ToString) {
+    fn find(&self, kind: Kind, step: String, what: &impl ToString) {
         self.memory().tally.find(Finding {
             kind,
             by: self.name.clone(),
@@ -116,13 +116,13 @@ impl Server {
                     return;
                 }
                 Err(HeadError::Io(error)) => {
-                    return self.find(Kind::Broken, "in a head".to_owned(), error);
+                    return self.find(Kind::Broken, "in a head".to_owned(), &error);
                 }
                 Err(error @ HeadError::Cut(_)) => {
-                    return self.find(Kind::Broken, "in a head".to_owned(), error);
+                    return self.find(Kind::Broken, "in a head".to_owned(), &error);
                 }
                 Err(error @ HeadError::Garbage { .. }) => {
-                    return self.find(Kind::Wrong, "where a head should be".to_owned(), error);
+                    return self.find(Kind::Wrong, "where a head should be".to_owned(), &error);
                 }
             };
             match self.exchange(&head, &mut receiver, &mut sender) {
@@ -150,7 +150,7 @@ impl Server {
             number.connection, number.message
         );
         if let Err(difference) = check_head(&message, head, &method, &target) {
-            self.find(Kind::Wrong, step, difference);
+            self.find(Kind::Wrong, step, &difference);
             return Err(io::ErrorKind::InvalidData.into());
         }
         if head.only("expect").is_some() {
@@ -164,7 +164,7 @@ impl Server {
             } else {
                 Kind::Wrong
             };
-            self.find(kind, step, format!("request: {error}"));
+            self.find(kind, step, &format!("request: {error}"));
             return Err(broken(&error));
         }
         self.remember(number);
@@ -189,7 +189,7 @@ impl Server {
         };
         memory
             .tally
-            .find(Finding::about(Kind::Wrong, &self.name, number, what));
+            .find(Finding::about(Kind::Wrong, &self.name, number, &what));
     }
 
     fn answer(&self, message: &Message, sender: &mut Sender<'_>) -> io::Result<()> {
@@ -228,7 +228,7 @@ impl Server {
             ("GET", REPORT) => self.report()?,
             _ => {
                 let what = format!("{method} {target}: nobody sent this request");
-                self.find(Kind::Wrong, "where a head should be".to_owned(), what);
+                self.find(Kind::Wrong, "where a head should be".to_owned(), &what);
                 return Err(io::ErrorKind::InvalidData.into());
             }
         };
@@ -268,7 +268,7 @@ fn next(closes: bool) -> Next {
 /// The value of the header that only fills a head; its bytes tell their place, too.
 pub fn padding(length: usize) -> String {
     (0..length)
-        .map(|at| char::from(b'a' + (at % 26) as u8 ^ (at / 26 % 2 * 32) as u8))
+        .map(|at| char::from((b'a' + (at % 26) as u8) ^ (at / 26 % 2 * 32) as u8))
         .collect()
 }
 
@@ -317,6 +317,6 @@ fn broken(error: &BodyError) -> io::Error {
 fn linger(mut stream: &TcpStream) {
     let _ = stream.shutdown(Shutdown::Write);
     let _ = stream.set_read_timeout(Some(LINGER));
-    let mut bytes = [0; 64 << 10];
+    let mut bytes = [0; 16 << 10];
     while let Ok(1..) = stream.read(&mut bytes) {}
 }

@@ -16,7 +16,11 @@ const V3: &str = "type.googleapis.com/envoy.extensions.filters";
 
 /// The server that [`Route::Flip`] leads to in a generation.
 fn flip(generation: u64) -> &'static str {
-    if generation % 2 == 0 { "b" } else { "c" }
+    if generation.is_multiple_of(2) {
+        "b"
+    } else {
+        "c"
+    }
 }
 
 /// The endpoints behind [`Route::Churn`] in a generation: some of the first three servers, never none.
@@ -65,7 +69,7 @@ pub fn resources(services: &[(SocketAddr, Endpoints)], generation: u64, routes: 
             }
             clusters.push(cluster(&name("churn"), &at(&churn(generation))));
         } else {
-            listeners.push(listener(*vip, &json!([route(&json!("/"), name("all"))])));
+            listeners.push(listener(*vip, &json!([route("/", &name("all"))])));
             clusters.push(cluster(&name("all"), endpoints));
         }
     }
@@ -88,17 +92,17 @@ fn routed(name: &impl Fn(&str) -> String, generation: u64) -> Value {
         ] } },
     });
     json!([
-        route(&json!("/first/"), name("a")),
+        route("/first/", &name("a")),
         second,
-        route(&json!("/header/"), name("a")),
+        route("/header/", &name("a")),
         weighted,
-        route(&json!("/flip/"), name(flip(generation))),
-        route(&json!("/churn/"), name("churn")),
-        route(&json!("/"), name("decoy")),
+        route("/flip/", &name(flip(generation))),
+        route("/churn/", &name("churn")),
+        route("/", &name("decoy")),
     ])
 }
 
-fn route(prefix: &Value, cluster: String) -> Value {
+fn route(prefix: &str, cluster: &str) -> Value {
     json!({ "match": { "prefix": prefix }, "route": { "cluster": cluster, "timeout": "0s" } })
 }
 

@@ -42,7 +42,7 @@ pub(super) fn run(world: &World<'_>, connection: u64, end: Instant) -> (Tally, N
         Ok(stream) => stream,
         Err(error) => {
             let what = format!("connect: {error}");
-            tally.find(Finding::about(Kind::Broken, "client", number(0), what));
+            tally.find(Finding::about(Kind::Broken, "client", number(0), &what));
             return (tally, Notes::default());
         }
     };
@@ -191,7 +191,7 @@ fn receive(world: &World<'_>, stream: &TcpStream, window: &Window) -> (Tally, No
                 }
             }
             Err((kind, what)) => {
-                tally.find(Finding::about(kind, "client", number, what));
+                tally.find(Finding::about(kind, "client", number, &what));
                 // The sending thread may be blocked in the middle of a message.
                 let _ = stream.shutdown(std::net::Shutdown::Both);
                 break;

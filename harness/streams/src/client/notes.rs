@@ -39,7 +39,7 @@ impl Notes {
                 connection: key.0,
                 message: key.1,
             };
-            Finding::about(Kind::Wrong, "client", number, what)
+            Finding::about(Kind::Wrong, "client", number, &what)
         };
         for (name, report) in reports {
             for key in &report.seen {
