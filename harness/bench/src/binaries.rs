@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 pub struct Programs {
     /// The load generator.
     pub load: PathBuf,
+    /// The stream checker's server.
+    pub streams_server: PathBuf,
+    /// The stream checker's client.
+    pub streams_client: PathBuf,
     /// What the arms start.
     pub arms: Binaries,
 }
@@ -24,8 +28,17 @@ impl Programs {
             arms.origin = folder.join("kmesh-origin");
             arms.kmeshd = folder.join("kmeshd");
         }
-        let load = folder.map_or_else(|| sibling("kmesh-load"), |folder| folder.join("kmesh-load"));
-        Self { load, arms }
+        let ours = |name: &str| {
+            folder
+                .as_ref()
+                .map_or_else(|| sibling(name), |folder| folder.join(name))
+        };
+        Self {
+            load: ours("kmesh-load"),
+            streams_server: ours("kmesh-streams-server"),
+            streams_client: ours("kmesh-streams-client"),
+            arms,
+        }
     }
 }
 

@@ -82,6 +82,27 @@ pub enum Verify {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Streams: numbered messages under random sizes, framings, segmentation, pipelining and route changes (needs root).
+    ///
+    /// The last line on stdout is one JSON object. A wrong byte or a wrong backend is exit code 2, a request without its
+    /// answer 1; each is written to stderr with the seed and the step that reproduce it.
+    Streams {
+        /// How long, seconds, shared out among the arms.
+        #[arg(long, default_value_t = 60.0)]
+        seconds: f64,
+        /// Only these arms; by default all but `direct-aa`.
+        #[arg(long = "arm", value_delimiter = ',', value_name = "ARM,...")]
+        arms: Vec<String>,
+        /// What is sent follows from it.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Connections at a time.
+        #[arg(long, default_value_t = 24)]
+        connections: usize,
+        /// Only this connection of the plan, as a finding names it.
+        #[arg(long)]
+        only: Option<u64>,
+    },
 }
 
 /// Options of `run`.

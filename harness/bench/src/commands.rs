@@ -31,6 +31,20 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         } => print_report(&dir, format, details),
         Command::Compare { a, b, format } => compare(&a, &b, format),
         Command::Verify(Verify::Decisions { cases, seed }) => verify_decisions(cases, seed),
+        Command::Verify(Verify::Streams {
+            seconds,
+            arms,
+            seed,
+            connections,
+            only,
+        }) => verify_streams(&verify::StreamOptions {
+            seconds,
+            arms,
+            seed,
+            connections,
+            only,
+            programs: Programs::locate(),
+        }),
         Command::Doctor { format } => print_doctor(format),
     }
 }
@@ -209,6 +223,17 @@ fn verify_decisions(cases: u64, seed: u64) -> anyhow::Result<u8> {
         Status::Held
     } else {
         Status::Wrong
+    };
+    Ok(exit::of_all(&[status]))
+}
+
+fn verify_streams(options: &verify::StreamOptions) -> anyhow::Result<u8> {
+    let outcome = verify::streams(options)?;
+    say(&(serde_json::to_string(&outcome)? + "\n"))?;
+    let status = match (outcome.mismatches, outcome.broken) {
+        (0, 0) => Status::Held,
+        (0, _) => Status::Missed,
+        _ => Status::Wrong,
     };
     Ok(exit::of_all(&[status]))
 }

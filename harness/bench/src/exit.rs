@@ -3,6 +3,7 @@
 use crate::run::RunError;
 use crate::scenario::ScenarioError;
 use crate::summary::Status;
+use kmesh_streams::lab::CheckError;
 
 /// The command line or a file it names is wrong.
 pub const USAGE: u8 = 4;
@@ -26,6 +27,12 @@ pub fn of_all(statuses: &[Status]) -> u8 {
 pub fn of_error(error: &anyhow::Error) -> u8 {
     if error.is::<ScenarioError>() {
         return USAGE;
+    }
+    if let Some(error) = error.downcast_ref::<CheckError>() {
+        return match error {
+            CheckError::UnknownArm { .. } => USAGE,
+            _ => UNFIT,
+        };
     }
     match error.downcast_ref::<RunError>() {
         Some(RunError::UnknownArm(_)) => USAGE,

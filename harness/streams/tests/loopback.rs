@@ -63,18 +63,18 @@ fn liar(to: SocketAddr, answers: bool, lie: Lie) -> SocketAddr {
             let (client2, server2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
             let lies = |on: bool| on.then(|| (lie, Arc::clone(&pieces)));
             let (up, down) = (lies(!answers), lies(answers));
-            thread::spawn(move || carry(client, server, up));
-            thread::spawn(move || carry(server2, client2, down));
+            thread::spawn(move || carry(client, server, up.as_ref()));
+            thread::spawn(move || carry(server2, client2, down.as_ref()));
         }
     });
     address
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream, lie: Option<(Lie, Arc<AtomicUsize>)>) {
+fn carry(mut from: TcpStream, mut to: TcpStream, lie: Option<&(Lie, Arc<AtomicUsize>)>) {
     let mut bytes = vec![0; 8192];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
         let mut piece = bytes[..count].to_vec();
-        if let Some((lie, pieces)) = &lie
+        if let Some((lie, pieces)) = lie
             && piece.len() > 4000
             && pieces.fetch_add(1, Ordering::Relaxed) == 20
         {

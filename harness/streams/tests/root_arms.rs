@@ -93,6 +93,11 @@ fn envoy_both() {
 }
 
 #[test]
+fn envoy_both_sockmap() {
+    holds("envoy-both-sockmap", 3.0);
+}
+
+#[test]
 fn kmesh() {
     holds("kmesh", 10.0);
 }
