@@ -1,5 +1,7 @@
 //! `kmeshctl`: looks into a running `kmeshd`.
 
+mod explain;
+
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -26,6 +28,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Says which virtual host, route, cluster and endpoint a request gets, and why not each earlier route.
+    Explain(explain::Options),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -48,11 +52,15 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let options = Options::parse();
-    let Command::Status { format } = options.command;
-    let status = client::status(&options.name)?;
-    let text = match format {
-        Format::Text => status.to_string(),
-        Format::Json => serde_json::to_string_pretty(&status)? + "\n",
+    let text = match options.command {
+        Command::Status { format } => {
+            let status = client::status(&options.name)?;
+            match format {
+                Format::Text => status.to_string(),
+                Format::Json => serde_json::to_string_pretty(&status)? + "\n",
+            }
+        }
+        Command::Explain(explain) => explain::run(&options.name, &explain)?,
     };
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

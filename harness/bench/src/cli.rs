@@ -60,6 +60,8 @@ pub enum Command {
     /// Put random questions to all judges of routing decisions and compare their answers.
     #[command(subcommand)]
     Verify(Verify),
+    /// Say which virtual host, route, cluster and endpoint a request gets, and why not each earlier route.
+    Explain(Explain),
     /// Say what makes this machine unfit for a run, and what to do.
     Doctor {
         /// How to write it.
@@ -73,7 +75,8 @@ pub enum Command {
 pub enum Verify {
     /// Routing decisions: reference, native code, kernel bytecode (needs root) and real Envoy.
     ///
-    /// The last line on stdout is one JSON object; a disagreement is shrunk to one line on stderr, exit code 2.
+    /// The last line on stdout is one JSON object; a disagreement is shrunk to one line on stderr that `explain` replays,
+    /// exit code 2.
     Decisions {
         /// How many decisions to compare.
         #[arg(long, default_value_t = 20_000)]
@@ -81,6 +84,9 @@ pub enum Verify {
         /// Where the random numbers begin; the same seed asks the same questions.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// Plant a judge that errs and no Envoy or kernel: must end with exit code 2 and a reproducer.
+        #[arg(long)]
+        self_test: bool,
     },
     /// Streams: numbered messages under random sizes, framings, segmentation, pipelining and route changes (needs root).
     ///
@@ -103,6 +109,25 @@ pub enum Verify {
         #[arg(long)]
         only: Option<u64>,
     },
+}
+
+/// Options of `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// `GET svc.test/path name: value; name: value`, or a whole head with `\r\n`, or what `verify decisions` printed.
+    pub request: String,
+    /// Envoy v3 resources; a reproducer brings its own.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The listener that the request is sent to; by default the only HTTP one.
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub listener: Option<String>,
+    /// What chance draws: for the weighted choice if there is one, then for the endpoint.
+    #[arg(long, value_delimiter = ',', value_name = "N,...")]
+    pub dice: Vec<u32>,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 /// Options of `run`.

@@ -1,7 +1,7 @@
 //! The subcommands: glue between the command line and the modules that do the work.
 
 use crate::binaries::{Programs, scenario_directory};
-use crate::cli::{Cli, Command, Format, Run, Up, Verify};
+use crate::cli::{Cli, Command, Explain, Format, Run, Up, Verify};
 use crate::doctor::{self, State};
 use crate::report::{self, Table};
 use crate::run::{Arena, Interrupt, Measured, Options, RunError, groups, measure};
@@ -30,7 +30,11 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             details,
         } => print_report(&dir, format, details),
         Command::Compare { a, b, format } => compare(&a, &b, format),
-        Command::Verify(Verify::Decisions { cases, seed }) => verify_decisions(cases, seed),
+        Command::Verify(Verify::Decisions {
+            cases,
+            seed,
+            self_test,
+        }) => verify_decisions(cases, seed, self_test),
         Command::Verify(Verify::Streams {
             seconds,
             arms,
@@ -45,6 +49,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             only,
             programs: Programs::locate(),
         }),
+        Command::Explain(options) => explain(&options),
         Command::Doctor { format } => print_doctor(format),
     }
 }
@@ -209,12 +214,28 @@ fn print_doctor(format: Format) -> anyhow::Result<u8> {
     })
 }
 
-fn verify_decisions(cases: u64, seed: u64) -> anyhow::Result<u8> {
+/// Explains; for a reproducer, says also what each judge says, and is a wrong decision if they disagree.
+fn explain(options: &Explain) -> anyhow::Result<u8> {
+    let envoy = Programs::locate().arms.envoy;
+    let explained = crate::explain::explain(options, &envoy)?;
+    say(&match options.format {
+        Format::Json => serde_json::to_string(&explained)? + "\n",
+        Format::Text | Format::Markdown => explained.to_string(),
+    })?;
+    Ok(exit::of_all(&[if explained.agreed() {
+        Status::Held
+    } else {
+        Status::Wrong
+    }]))
+}
+
+fn verify_decisions(cases: u64, seed: u64, self_test: bool) -> anyhow::Result<u8> {
     let progress = progress_bar("decisions");
     let options = verify::Options {
         cases,
         seed,
         envoy: Programs::locate().arms.envoy,
+        self_test,
     };
     let outcome = verify::decisions(&options, &progress)?;
     progress.finish_and_clear();

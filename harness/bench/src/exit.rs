@@ -14,6 +14,11 @@ pub const FAILED: u8 = 1;
 /// Ended by the user, by the shell's convention.
 pub const INTERRUPTED: u8 = 130;
 
+/// What was asked for on the command line cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
 /// The exit code of several scenarios together: a wrong decision outweighs everything, then a run
 /// that was unfit, then a missed expectation.
 pub fn of_all(statuses: &[Status]) -> u8 {
@@ -25,7 +30,7 @@ pub fn of_all(statuses: &[Status]) -> u8 {
 
 /// The exit code of an error.
 pub fn of_error(error: &anyhow::Error) -> u8 {
-    if error.is::<ScenarioError>() {
+    if error.is::<ScenarioError>() || error.is::<UsageError>() {
         return USAGE;
     }
     if let Some(error) = error.downcast_ref::<CheckError>() {

@@ -12,6 +12,7 @@ pub mod commands;
 pub mod doctor;
 pub mod evaluate;
 pub mod exit;
+pub mod explain;
 pub mod judge;
 pub mod machine;
 pub mod record;

@@ -11,14 +11,14 @@ use kmesh_api::listener::CLASS_ANCHORED;
 use kmesh_config::{Classes, Compiled, Config, ConfigError, Identities, compile};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
-use serde_json::json;
 
-use crate::envoy::{self, Answer, Envoy, EnvoyError};
+use crate::envoy::{Answer, Envoy, EnvoyError};
 use crate::generate;
 #[cfg(feature = "kernel")]
 use crate::kernel::{Kernel, KernelError};
 use crate::native::{Native, ScriptedDice, Verdict};
 use crate::reference::{Prediction, predict};
+use crate::reproducer::Reproducer;
 use crate::request::Request;
 
 /// A configuration and requests to it.
@@ -77,22 +77,13 @@ pub struct Mismatch {
     pub said: BTreeMap<&'static str, Decision>,
 }
 
-/// On one line of JSON.
+/// On one line: what was said, and the reproducer that `kmesh-bench explain` replays.
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let said = self
-            .said
-            .iter()
-            .map(|(judge, said)| (*judge, said.to_string()));
-        let asked = self.case.questions.first();
-        let hosts = asked.and_then(|q| self.case.config.listeners.get(q.listener));
-        let line = json!({
-            "said": said.collect::<BTreeMap<_, _>>(),
-            "head": asked.map(|q| String::from_utf8_lossy(&q.request.to_bytes()).into_owned()),
-            "drawn": asked.map(|q| q.drawn),
-            "virtual_hosts": hosts.map(envoy::virtual_hosts),
-        });
-        line.fmt(f)
+        for (judge, said) in &self.said {
+            write!(f, "{judge} says {said}; ")?;
+        }
+        write!(f, "kmesh-bench explain '{}'", Reproducer::of(&self.case))
     }
 }
 
@@ -111,6 +102,18 @@ pub enum DifferentialError {
     Config(#[from] ConfigError),
 }
 
+/// A judge that errs on purpose, to show that an error is found: says what the native code would say of another request.
+pub type Mutant = fn(&Request) -> Request;
+
+/// A mutant that overlooks the port in the host.
+pub fn portless(request: &Request) -> Request {
+    let mut request = request.clone();
+    if let Some(host) = request.host.strip_suffix(":80") {
+        request.host = host.to_owned();
+    }
+    request
+}
+
 /// The judges that take part; the reference and the native code always do.
 #[derive(Default)]
 pub struct Judges {
@@ -119,6 +122,8 @@ pub struct Judges {
     /// The kernel, if it takes part.
     #[cfg(feature = "kernel")]
     pub kernel: Option<Kernel>,
+    /// A judge that errs, if one is planted.
+    pub mutant: Option<Mutant>,
 }
 
 /// Draws a case with that many questions.
@@ -154,7 +159,8 @@ pub fn draw(runner: &mut TestRunner, questions: usize) -> Result<Case, String> {
     Ok(Case { config, questions })
 }
 
-type Said = BTreeMap<&'static str, Decision>;
+/// What each judge says, by its name.
+pub type Said = BTreeMap<&'static str, Decision>;
 
 impl Judges {
     /// Their names.
@@ -163,6 +169,7 @@ impl Judges {
         #[cfg(feature = "kernel")]
         names.extend(self.kernel.as_ref().map(|_| "kernel"));
         names.extend(self.envoy.as_ref().map(|_| "envoy"));
+        names.extend(self.mutant.map(|_| "mutant"));
         names
     }
 
@@ -171,20 +178,9 @@ impl Judges {
     /// # Errors
     /// [`DifferentialError`].
     pub fn compare(&mut self, cases: &[Case]) -> Result<Vec<Mismatch>, DifferentialError> {
-        let envoy = match &self.envoy {
-            Some(program) => {
-                let configs: Vec<Config> = cases.iter().map(|case| case.config.clone()).collect();
-                Some(Envoy::start(program, &configs)?)
-            }
-            None => None,
-        };
         let mut mismatches = Vec::new();
-        for (position, case) in cases.iter().enumerate() {
-            let mut said = self.own(case)?;
-            if let Some(envoy) = &envoy {
-                ask_envoy(envoy, position, case, &mut said)?;
-            }
-            for (question, said) in case.questions.iter().zip(said) {
+        for (case, all) in cases.iter().zip(self.ask(cases)?) {
+            for (question, said) in case.questions.iter().zip(all) {
                 if !agree(case, question, &said) {
                     let config = case.config.clone();
                     let questions = vec![question.clone()];
@@ -194,6 +190,29 @@ impl Judges {
             }
         }
         Ok(mismatches)
+    }
+
+    /// Puts all questions to all judges; returns what they say, by case and question.
+    ///
+    /// # Errors
+    /// [`DifferentialError`].
+    pub fn ask(&mut self, cases: &[Case]) -> Result<Vec<Vec<Said>>, DifferentialError> {
+        let envoy = match &self.envoy {
+            Some(program) => {
+                let configs: Vec<Config> = cases.iter().map(|case| case.config.clone()).collect();
+                Some(Envoy::start(program, &configs)?)
+            }
+            None => None,
+        };
+        let mut all = Vec::with_capacity(cases.len());
+        for (position, case) in cases.iter().enumerate() {
+            let mut said = self.own(case)?;
+            if let Some(envoy) = &envoy {
+                ask_envoy(envoy, position, case, &mut said)?;
+            }
+            all.push(said);
+        }
+        Ok(all)
     }
 
     /// What everyone but Envoy says, by question.
@@ -224,6 +243,11 @@ impl Judges {
             if let Some(kernel) = &mut self.kernel {
                 let verdict = kernel.judge(table, &bytes, [question.drawn, 0])?;
                 said.insert("kernel", in_words(case, question, &compiled, verdict));
+            }
+            if let Some(mutant) = self.mutant {
+                let bytes = mutant(&question.request).to_bytes();
+                let verdict = native.judge(table, &bytes, &mut ScriptedDice::new([question.drawn]));
+                said.insert("mutant", in_words(case, question, &compiled, verdict));
             }
             all.push(said);
         }
@@ -302,7 +326,7 @@ fn ask_envoy(
 
 /// Whether all say the same as the reference. The datapath says 503 where the chosen cluster has no endpoint; Envoy's
 /// clusters have none at all here, so it names them.
-fn agree(case: &Case, question: &Question, said: &Said) -> bool {
+pub fn agree(case: &Case, question: &Question, said: &Said) -> bool {
     let reference = by_reference(&case.config, question);
     let vacant = match &reference {
         Decision::Routed(_, _, name) => {
@@ -312,7 +336,7 @@ fn agree(case: &Case, question: &Question, said: &Said) -> bool {
         _ => false,
     };
     said.iter().all(|(judge, decision)| match *judge {
-        "native" | "kernel" if vacant => *decision == Decision::NoEndpoint,
+        "native" | "kernel" | "mutant" if vacant => *decision == Decision::NoEndpoint,
         _ => *decision == reference,
     })
 }

@@ -8,17 +8,19 @@
 mod bootstrap;
 mod connection;
 mod process;
+mod resources;
 
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use kmesh_config::Config;
-use kmesh_config::model::{ListenerConfig, ListenerKind};
+use kmesh_config::model::ListenerKind;
 
 use crate::request::Request;
 use connection::Connection;
 use process::Process;
+pub use resources::resources;
 
 /// Why Envoy does not judge.
 #[derive(Debug, thiserror::Error)]
@@ -91,11 +93,6 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Envoy {
     process: Process,
-}
-
-/// The virtual hosts of a listener in Envoy's own form, for messages.
-pub fn virtual_hosts(listener: &ListenerConfig) -> serde_json::Value {
-    bootstrap::virtual_hosts(listener)
 }
 
 /// The program: `KMESH_ENVOY`, or where `ci/setup.sh` puts it below `workspace`.

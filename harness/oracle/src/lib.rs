@@ -13,8 +13,10 @@ pub mod generate;
 pub mod kernel;
 pub mod native;
 pub mod reference;
+pub mod reproducer;
 mod request;
 
 pub use native::{Native, ScriptedDice, Verdict};
 pub use reference::{Candidate, Prediction, Routed, connection, predict};
+pub use reproducer::{Reproducer, ReproducerError};
 pub use request::Request;

@@ -40,6 +40,24 @@ impl Request {
             .map_or(self.target.as_str(), |(path, _)| path)
     }
 
+    /// Reads a head in canonical form, as [`Request::to_bytes`] writes it.
+    pub fn parse(head: &str) -> Option<Self> {
+        let mut lines = head.strip_suffix("\r\n\r\n")?.split("\r\n");
+        let first = lines.next()?.strip_suffix(" HTTP/1.1")?;
+        let (method, target) = first.split_once(' ')?;
+        let host = lines.next()?.strip_prefix("host: ")?;
+        let headers = lines.map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        Some(Self {
+            method: method.to_owned(),
+            host: host.to_owned(),
+            target: target.to_owned(),
+            headers: headers.collect::<Option<_>>()?,
+        })
+    }
+
     /// The head as it travels, in canonical form.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = format!(

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
-use kmesh_oracle::differential::{Case, Judges, draw};
+use kmesh_oracle::differential::{Case, Judges, draw, portless};
 use kmesh_oracle::kernel::Kernel;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde::Serialize;
@@ -24,6 +24,8 @@ pub struct Options {
     pub seed: u64,
     /// The Envoy program.
     pub envoy: PathBuf,
+    /// Plants a judge that errs, in place of Envoy and the kernel: shows that an error is found and reported.
+    pub self_test: bool,
 }
 
 /// What came of it; the object on stdout.
@@ -41,15 +43,23 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
-/// Compares. The first disagreement is shrunk and written to stderr as one line of JSON, and ends the comparison.
+/// Compares. The first disagreement is shrunk and written to stderr as one line that `explain` replays, and ends the comparison.
 ///
 /// # Errors
 /// If a judge cannot be heard: Envoy is not installed, the kernel needs root.
 pub fn decisions(options: &Options, progress: &ProgressBar) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
-    let mut judges = Judges {
-        envoy: Some(options.envoy.clone()),
-        kernel: Some(Kernel::load().context("the kernel cannot judge")?),
+    let mut judges = if options.self_test {
+        Judges {
+            mutant: Some(portless),
+            ..Judges::default()
+        }
+    } else {
+        Judges {
+            envoy: Some(options.envoy.clone()),
+            kernel: Some(Kernel::load().context("the kernel cannot judge")?),
+            mutant: None,
+        }
     };
     let mut runner = runner(options.seed);
     let mut outcome = Outcome {

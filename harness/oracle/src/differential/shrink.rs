@@ -65,6 +65,11 @@ fn smaller(case: &Case) -> Vec<Case> {
             }
         }
     }
+    if let Some((path, _)) = question.request.target.split_once('?') {
+        let mut smaller = case.clone();
+        path.clone_into(&mut smaller.questions[0].request.target);
+        cases.push(smaller);
+    }
     for i in 0..question.request.headers.len() {
         let mut smaller = case.clone();
         smaller.questions[0].request.headers.remove(i);

@@ -14,8 +14,9 @@ pub(super) const CLUSTER: &str = "x-kmesh-cluster";
 /// Request header with the number that a weighted choice draws.
 pub(super) const DRAWN: &str = "x-kmesh-drawn";
 
-const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+pub(super) const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+pub(super) const ROUTER: &str =
+    "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 
 /// The abstract unix socket of a listener.
 pub(super) fn socket(prefix: &str, config: usize, listener: usize) -> String {
@@ -70,7 +71,7 @@ fn http_listener(socket: &str, virtual_hosts: &[Value]) -> Value {
 }
 
 /// Clusters of all configurations share one space of names.
-fn cluster_name(config: usize, name: &str) -> String {
+pub(super) fn cluster_name(config: usize, name: &str) -> String {
     format!("{config}/{name}")
 }
 

@@ -1,0 +1,93 @@
+//! A configuration as the Envoy v3 resources that say it: what the reader of `kmesh-config` reads back.
+
+use kmesh_config::Config;
+use kmesh_config::model::{ClusterConfig, LbPolicy, ListenerConfig, ListenerKind, WeightedCluster};
+use serde_json::{Value, json};
+
+use super::bootstrap::{DRAWN, MANAGER, ROUTER, cluster_name, virtual_hosts};
+
+const PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+
+/// The resources.
+pub fn resources(config: &Config) -> Value {
+    let listeners: Vec<Value> = config.listeners.iter().map(listener).collect();
+    let clusters: Vec<Value> = config.clusters.iter().map(cluster).collect();
+    let mut resources = json!({ "listeners": listeners, "clusters": clusters });
+    unscript(&mut resources, config);
+    resources
+}
+
+fn listener(listener: &ListenerConfig) -> Value {
+    let (name, typed) = match &listener.kind {
+        ListenerKind::Http(routes) => (
+            "envoy.filters.network.http_connection_manager",
+            json!({
+                "@type": MANAGER,
+                "stat_prefix": listener.name,
+                "route_config": { "name": routes.name, "virtual_hosts": virtual_hosts(listener) },
+                "http_filters": [{ "name": "envoy.filters.http.router", "typed_config": { "@type": ROUTER } }],
+            }),
+        ),
+        ListenerKind::Tcp(choices) => (
+            "envoy.filters.network.tcp_proxy",
+            json!({
+                "@type": PROXY,
+                "stat_prefix": listener.name,
+                "weighted_clusters": { "clusters": choices.iter().map(choice).collect::<Vec<_>>() },
+            }),
+        ),
+    };
+    json!({
+        "name": listener.name,
+        "address": socket_address(listener.address),
+        "filter_chains": [{ "filters": [{ "name": name, "typed_config": typed }] }],
+    })
+}
+
+fn choice(choice: &WeightedCluster) -> Value {
+    json!({ "name": choice.name, "weight": choice.weight })
+}
+
+fn socket_address(address: std::net::SocketAddr) -> Value {
+    json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
+}
+
+fn cluster(cluster: &ClusterConfig) -> Value {
+    let endpoints = cluster.endpoints.iter();
+    let endpoints: Vec<Value> = endpoints
+        .map(|address| json!({ "endpoint": { "address": socket_address(*address) } }))
+        .collect();
+    let policy = match cluster.lb {
+        LbPolicy::RoundRobin => "ROUND_ROBIN",
+        LbPolicy::Random => "RANDOM",
+    };
+    json!({
+        "name": cluster.name,
+        "type": "STATIC",
+        "lb_policy": policy,
+        "connect_timeout": format!("{}s", cluster.connect_timeout.as_secs_f64()),
+        "load_assignment": { "cluster_name": cluster.name, "endpoints": [{ "lb_endpoints": endpoints }] },
+    })
+}
+
+/// Takes back what the oracle's bootstrap does for itself: names of clusters that hold for one configuration among several,
+/// and draws that a header scripts.
+fn unscript(value: &mut Value, config: &Config) {
+    match value {
+        Value::String(text) => {
+            let own = config
+                .clusters
+                .iter()
+                .find(|cluster| cluster_name(0, &cluster.name) == *text);
+            if let Some(own) = own {
+                text.clone_from(&own.name);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| unscript(item, config)),
+        Value::Object(fields) => {
+            fields.retain(|name, value| !(name == "header_name" && value == DRAWN));
+            fields.values_mut().for_each(|item| unscript(item, config));
+        }
+        _ => {}
+    }
+}
