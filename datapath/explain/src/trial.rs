@@ -52,8 +52,10 @@ impl Trial {
             Outcome::Partial => return undecided(Verdict::Partial),
             Outcome::Refused(reason) => return undecided(Verdict::Refused(reason)),
         }
+        // Of a chunked request the size is not known yet.
         let total = match request_length(&head) {
             Length::Known(total) => total,
+            Length::Chunked => 0,
             Length::Unknown(reason) => return undecided(Verdict::Refused(reason as u32)),
         };
         let verdict = match decide(image, route_config, &head, dice) {
