@@ -62,6 +62,8 @@ pub enum Command {
     Verify(Verify),
     /// Say which virtual host, route, cluster and endpoint a request gets, and why not each earlier route.
     Explain(Explain),
+    /// Ask real Envoy about every edge case again and write the tables in harness/oracle/edge/verdicts.
+    Record,
     /// Say what makes this machine unfit for a run, and what to do.
     Doctor {
         /// How to write it.

@@ -50,6 +50,11 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             programs: Programs::locate(),
         }),
         Command::Explain(options) => explain(&options),
+        Command::Record => {
+            let cases = kmesh_oracle::edge::record(&Programs::locate().arms.envoy)?;
+            eprintln!("recorded {cases} cases; review what git diff says");
+            Ok(0)
+        }
         Command::Doctor { format } => print_doctor(format),
     }
 }

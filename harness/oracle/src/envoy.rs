@@ -7,6 +7,7 @@
 
 mod bootstrap;
 mod connection;
+mod edge;
 mod process;
 mod resources;
 
@@ -19,6 +20,7 @@ use kmesh_config::model::ListenerKind;
 
 use crate::request::Request;
 use connection::Connection;
+pub use edge::Profile;
 use process::Process;
 pub use resources::resources;
 

@@ -6,6 +6,7 @@
 //! cases (overlapping patterns, equal lengths, repeated headers) are frequent.
 
 pub mod differential;
+pub mod edge;
 pub mod envoy;
 pub mod fuzz;
 pub mod generate;

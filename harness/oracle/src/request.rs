@@ -46,10 +46,14 @@ impl Request {
         let first = lines.next()?.strip_suffix(" HTTP/1.1")?;
         let (method, target) = first.split_once(' ')?;
         let host = lines.next()?.strip_prefix("host: ")?;
+        let bare = |value: &str| value == value.trim();
         let headers = lines.map(|line| {
             let (name, value) = line.split_once(": ")?;
-            Some((name.to_owned(), value.to_owned()))
+            bare(value).then(|| (name.to_owned(), value.to_owned()))
         });
+        if !bare(host) {
+            return None;
+        }
         Some(Self {
             method: method.to_owned(),
             host: host.to_owned(),
