@@ -23,11 +23,14 @@
 pub mod bootstrap;
 pub mod health;
 pub mod histogram;
+pub mod multiple;
 pub mod paired;
 pub mod permutation;
 pub mod predicate;
 pub mod rank;
 pub mod rng;
+pub mod sequential;
+pub mod signed_rank;
 pub mod williams;
 
 mod error;
