@@ -11,7 +11,7 @@
 use crate::{Error, Interval};
 
 /// Up to this many differences the null distribution is counted out; above, the normal
-/// approximation is within 0.002.
+/// approximation is within 0.003.
 const EXACT: usize = 40;
 
 /// The Hodges-Lehmann shift of `differences` with its interval at `level` (0 to 1).
@@ -173,7 +173,8 @@ mod tests {
             let mean = size * (size + 1.0) / 4.0;
             let deviation = (size * (size + 1.0) * (2.0 * size + 1.0) / 24.0).sqrt();
             let approximate = normal_below((sum + 0.5 - mean) / deviation);
-            assert!((at_most(n, sum) - approximate).abs() < 2e-3, "{sum}");
+            let exact = at_most(n, sum);
+            assert!((exact - approximate).abs() < 3e-3, "{sum}: {exact} {approximate}");
         }
     }
 
