@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::gate::verdict::Stage;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -57,6 +58,8 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Say whether head is as right and as fast as base: decisions, counts, clock, claims, trend.
+    Gate(Gate),
     /// Put random questions to all judges of routing decisions and compare their answers.
     #[command(subcommand)]
     Verify(Verify),
@@ -150,6 +153,44 @@ pub struct Run {
     /// Run only these arms.
     #[arg(long, value_delimiter = ',', value_name = "ARM,...")]
     pub arms: Vec<String>,
+}
+
+/// Options of `gate`.
+#[derive(Debug, Args)]
+pub struct Gate {
+    /// What to compare with: a revision, a checkout, or a folder with kmeshd in it.
+    #[arg(long, value_name = "DIR|REV", required_unless_present = "self_test")]
+    pub base: Option<String>,
+    /// What to judge instead of the checkout of this program, in the same forms.
+    #[arg(long, value_name = "DIR|REV")]
+    pub head: Option<String>,
+    /// Only these stages.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "STAGE,...")]
+    pub only: Vec<Stage>,
+    /// Accept that counts of this kind grew, such as verified-instructions.
+    #[arg(long, value_delimiter = ',', value_name = "KIND,...")]
+    pub accept: Vec<String>,
+    /// Test the gate itself: simulated runs with recorded noise; with --mutant and --live-aa in labs too.
+    #[arg(long)]
+    pub self_test: bool,
+    /// With --self-test: a live head whose servers answer 60 us later, which must be found.
+    #[arg(long, requires = "self_test")]
+    pub mutant: bool,
+    /// With --self-test: this many live runs of one program against itself, none of which may alarm.
+    #[arg(long, value_name = "RUNS", default_value_t = 0, requires = "self_test")]
+    pub live_aa: u32,
+    /// Few blocks and short cells: to try the gate, not to judge by it.
+    #[arg(long)]
+    pub quick: bool,
+    /// Decisions to compare in G0.
+    #[arg(long, default_value_t = 20_000)]
+    pub cases: u64,
+    /// Write DIR/gate.json, DIR/gate.md and every measurement.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// How to write the result on stdout.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 /// Options of `up`.

@@ -1,10 +1,12 @@
 //! The subcommands: glue between the command line and the modules that do the work.
 
+mod gate;
+
 use crate::binaries::{Programs, scenario_directory};
 use crate::cli::{Cli, Command, Explain, Format, Run, Up, Verify};
 use crate::doctor::{self, State};
 use crate::report::{self, Table};
-use crate::run::{Arena, Interrupt, Measured, Options, RunError, groups, measure};
+use crate::run::{Arena, Interrupt, Measured, Options, RunError, groups, measure_retrying};
 use crate::scenario::{Catalogue, Scenario};
 use crate::summary::{Status, Summary};
 use crate::verify;
@@ -30,6 +32,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             details,
         } => print_report(&dir, format, details),
         Command::Compare { a, b, format } => compare(&a, &b, format),
+        Command::Gate(options) => gate::gate(&catalogue, &options),
         Command::Verify(Verify::Decisions {
             cases,
             seed,
@@ -119,7 +122,8 @@ fn run(catalogue: &Catalogue, options: &Run) -> anyhow::Result<u8> {
             .iter()
             .filter(|scenario| !scenario.arms.run.is_empty())
         {
-            let measured = measure(&mut arena, scenario, &settings, &interrupt, &progress)?;
+            let measured =
+                measure_retrying(&mut arena, scenario, &settings, &interrupt, &progress)?;
             progress.suspend(|| publish(options, &measured))?;
             summaries.push(measured.summary);
         }

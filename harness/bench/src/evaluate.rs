@@ -21,10 +21,10 @@ pub struct Figures {
     pub aa: Vec<Ratio>,
 }
 
-/// How the scenario's intervals are made.
+/// How the scenario's intervals are made: sharper when the run may stop early.
 pub fn bootstrap(design: &Design) -> Bootstrap {
     Bootstrap {
-        level: design.level,
+        level: design.level_per_look(),
         resamples: design.resamples,
         seed: design.seed,
     }
@@ -152,6 +152,7 @@ fn arm_summary(scenario: &Scenario, arm: &str, record: &Record) -> ArmSummary {
         dropped: sum(|row| row.dropped),
         decides: record.deciding.iter().any(|name| name == arm),
         kernel_share: (kernel + user > 0).then(|| kernel as f64 / (kernel + user) as f64),
+        bpf: record.bpf.get(arm).cloned().unwrap_or_default(),
         fallback: record.fallback.get(arm).cloned().unwrap_or_default(),
         served_by: record.served_by.get(arm).cloned().unwrap_or_default(),
         connections_per_client: record.connections_per_client.get(arm).copied(),

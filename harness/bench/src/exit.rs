@@ -1,5 +1,6 @@
 //! Exit codes of DESIGN section 5.
 
+use crate::gate::side::SideError;
 use crate::run::RunError;
 use crate::scenario::ScenarioError;
 use crate::summary::Status;
@@ -7,6 +8,8 @@ use kmesh_streams::lab::CheckError;
 
 /// The command line or a file it names is wrong.
 pub const USAGE: u8 = 4;
+/// A wrong routing decision or a wrong byte.
+pub const WRONG: u8 = 2;
 /// The environment is unfit for a verdict.
 pub const UNFIT: u8 = 3;
 /// Something failed that no other code stands for.
@@ -20,11 +23,16 @@ pub const INTERRUPTED: u8 = 130;
 pub struct UsageError(pub String);
 
 /// The exit code of several scenarios together: a wrong decision outweighs everything, then a run
-/// that was unfit, then a missed expectation.
+/// that was unfit, then a missed expectation, then one that the data leave open.
 pub fn of_all(statuses: &[Status]) -> u8 {
-    let worst = [Status::Wrong, Status::Invalid, Status::Missed]
-        .into_iter()
-        .find(|status| statuses.contains(status));
+    let worst = [
+        Status::Wrong,
+        Status::Invalid,
+        Status::Missed,
+        Status::Undecided,
+    ]
+    .into_iter()
+    .find(|status| statuses.contains(status));
     worst.unwrap_or(Status::Held).exit_code()
 }
 
@@ -38,6 +46,11 @@ pub fn of_error(error: &anyhow::Error) -> u8 {
             CheckError::UnknownArm { .. } => USAGE,
             _ => UNFIT,
         };
+    }
+    match error.downcast_ref::<SideError>() {
+        Some(SideError::Unknown { .. }) => return USAGE,
+        Some(SideError::Command { .. } | SideError::Io { .. }) => return UNFIT,
+        None => {}
     }
     match error.downcast_ref::<RunError>() {
         Some(RunError::UnknownArm(_)) => USAGE,
@@ -59,6 +72,8 @@ mod tests {
         );
         assert_eq!(of_all(&[Status::Invalid, Status::Missed]), 3);
         assert_eq!(of_all(&[Status::Held, Status::Missed]), 1);
+        assert_eq!(of_all(&[Status::Undecided, Status::Missed]), 1);
+        assert_eq!(of_all(&[Status::Held, Status::Undecided]), 3);
         assert_eq!(of_all(&[]), 0);
     }
 

@@ -40,13 +40,23 @@ pub fn judge(
         .filter(|j| j.verdict == Verdict::NotHeld)
         .map(missed_reason)
         .collect();
-    let status = match (wrong.is_empty(), unfit.is_empty(), missed.is_empty()) {
-        (false, _, _) => Status::Wrong,
-        (true, false, _) => Status::Invalid,
-        (true, true, false) => Status::Missed,
-        (true, true, true) => Status::Held,
+    let open: Vec<Reason> = judged
+        .iter()
+        .filter(|j| j.verdict == Verdict::Undecided)
+        .map(undecided_reason)
+        .collect();
+    let status = if !wrong.is_empty() {
+        Status::Wrong
+    } else if !unfit.is_empty() {
+        Status::Invalid
+    } else if !missed.is_empty() {
+        Status::Missed
+    } else if !open.is_empty() {
+        Status::Undecided
+    } else {
+        Status::Held
     };
-    let reasons = [wrong, unfit, missed].concat();
+    let reasons = [wrong, unfit, missed, open].concat();
     (
         judged,
         Outcome {
@@ -71,6 +81,19 @@ fn missed_reason(judged: &Judged) -> Reason {
     reason(
         "expectation",
         format!("{} {} expected{found}", judged.subject, judged.predicate),
+    )
+}
+
+fn undecided_reason(judged: &Judged) -> Reason {
+    let found = judged
+        .value
+        .map_or_else(String::new, |value| format!(": {value} reaches both sides"));
+    reason(
+        "undecided",
+        format!(
+            "{} {} is left open by the data{found}; more blocks or a quieter machine would decide it",
+            judged.subject, judged.predicate
+        ),
     )
 }
 

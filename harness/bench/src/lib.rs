@@ -7,12 +7,14 @@
 #![forbid(unsafe_code)]
 
 pub mod binaries;
+pub mod bpf;
 pub mod cli;
 pub mod commands;
 pub mod doctor;
 pub mod evaluate;
 pub mod exit;
 pub mod explain;
+pub mod gate;
 pub mod judge;
 pub mod machine;
 pub mod record;

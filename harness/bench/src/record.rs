@@ -1,5 +1,6 @@
 //! What is kept of a run: one row per cell, and the merged histograms of each arm.
 
+use crate::bpf::BpfCost;
 use kmesh_stats::Latency;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -139,6 +140,15 @@ impl Row {
     }
 }
 
+/// The rows as `raw.csv`, with a line of column names.
+pub fn to_csv(scenario: &str, rows: &[Row]) -> String {
+    let lines = rows.iter().map(|row| row.to_csv(scenario));
+    std::iter::once(Row::COLUMNS.join(","))
+        .chain(lines)
+        .map(|line| line + "\n")
+        .collect()
+}
+
 /// The value of a ratio's metric in this row. Latency is intended time in an open loop, service time
 /// in a closed one (where nothing is ever due). `None` when the row has no such value.
 pub fn metric(row: &Row, name: &str) -> Option<f64> {
@@ -184,6 +194,8 @@ pub struct Record {
     pub fallback: BTreeMap<String, BTreeMap<String, u64>>,
     /// TCP connections alive in the lab per client connection, by arm, where it was counted.
     pub connections_per_client: BTreeMap<String, f64>,
+    /// What each BPF program costs, by arm and program; counted in a pass of its own, after the blocks.
+    pub bpf: BTreeMap<String, BTreeMap<String, BpfCost>>,
     /// Arms that decide where a request goes (`direct` and `dnat` do not).
     pub deciding: Vec<String>,
 }
@@ -192,6 +204,11 @@ impl Record {
     /// The rows of one arm, in block order.
     pub fn of<'a>(&'a self, arm: &'a str) -> impl Iterator<Item = &'a Row> {
         self.rows.iter().filter(move |row| row.arm == arm)
+    }
+
+    /// Number of blocks begun.
+    pub fn blocks(&self) -> usize {
+        self.rows.iter().map(|row| row.block + 1).max().unwrap_or(0)
     }
 
     /// One metric of two arms, paired by block; blocks where either is missing are left out.

@@ -42,6 +42,8 @@ pub fn summarise(scenario: &Scenario, run: Run<'_>) -> Summary {
         aa: figures.aa,
         expectations,
         verdict,
+        blocks_run: run.record.blocks(),
+        attempts: Vec::new(),
         env: run.env,
     }
 }

@@ -1,5 +1,6 @@
 //! `summary.json`: the published form of a result. Its schema is `results/schema.json`.
 
+use crate::bpf::BpfCost;
 use crate::scenario::{Design, Fit, Loop, Placement, Profile};
 use kmesh_stats::{Interval, Verdict};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,12 @@ pub struct Summary {
     pub expectations: Vec<Judged>,
     /// The outcome.
     pub verdict: Outcome,
+    /// Blocks measured: fewer than `design.blocks` when the run stopped at one of `design.looks`.
+    #[serde(default)]
+    pub blocks_run: usize,
+    /// Earlier attempts at this result, which were unfit for a verdict; their rows are in `attempts/N/`.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
     /// Where, when and by which command.
     pub env: Env,
 }
@@ -100,6 +107,11 @@ pub struct ArmSummary {
     pub decides: bool,
     /// Share of requests finished in the kernel; null for arms without such a path.
     pub kernel_share: Option<f64>,
+    /// Time in BPF programs, nanoseconds per request, and runs per request, by program. From a pass of its
+    /// own: counting costs every run about 20 ns, which is in these figures and in no other. Empty for
+    /// arms without BPF.
+    #[serde(default)]
+    pub bpf: BTreeMap<String, BpfCost>,
     /// Requests finished in user space, by reason.
     pub fallback: BTreeMap<String, u64>,
     /// Answers by server.
@@ -181,12 +193,28 @@ pub struct Outcome {
     pub reasons: Vec<Reason>,
 }
 
+/// A run that was unfit for a verdict and therefore repeated, once. What makes a run unfit (identical arms
+/// that differ, drift, stolen time, a late generator) says nothing about the arms that are compared, so
+/// repeating it does not fish for a better figure; both attempts are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// From 1.
+    pub number: usize,
+    /// Start, RFC 3339 UTC.
+    pub started: String,
+    /// How it ended, and why it was unfit.
+    pub verdict: Outcome,
+}
+
 /// How a scenario ended, from best to worst for the exit code's sake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// Every expectation held or was left open by the data.
+    /// Every expectation that could be judged held.
     Held,
+    /// No expectation was missed, but the data leave at least one open: the run was too noisy or too
+    /// short for it. Not a success: exit code 3, unfit for a verdict.
+    Undecided,
     /// An expectation was missed.
     Missed,
     /// The environment was unfit for a verdict.
@@ -202,7 +230,7 @@ impl Status {
             Self::Held => 0,
             Self::Missed => 1,
             Self::Wrong => 2,
-            Self::Invalid => 3,
+            Self::Invalid | Self::Undecided => 3,
         }
     }
 }
@@ -210,7 +238,7 @@ impl Status {
 /// One machine-readable reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
-    /// Stable code: `wrong-decisions`, `split`, `aa`, `steal`, `lag`, `send-rate`, `drift`, `expectation`.
+    /// Stable code: `wrong-decisions`, `split`, `aa`, `steal`, `lag`, `send-rate`, `drift`, `expectation`, `undecided`.
     pub code: String,
     /// For people.
     pub message: String,

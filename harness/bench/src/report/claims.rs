@@ -139,7 +139,7 @@ fn answer(claim: &Claim, summaries: &[Summary]) -> ClaimRow {
             .and_then(|summary| match summary.verdict.status {
                 Status::Invalid => Some("run unfit for a verdict".to_owned()),
                 Status::Wrong => Some("run with wrong decisions".to_owned()),
-                Status::Held | Status::Missed => None,
+                Status::Held | Status::Missed | Status::Undecided => None,
             });
     ClaimRow {
         claim: claim.text.to_owned(),

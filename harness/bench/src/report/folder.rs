@@ -1,7 +1,7 @@
 //! The results folder: `DIR/SCENARIO/{summary.json, raw.csv, env.json, README.md, *.svg, histograms/, artefacts/}`.
 
 use super::words::{Format, claim_table, scenario_report};
-use crate::record::{Record, Row};
+use crate::record::{self, Record};
 use crate::summary::{SCHEMA, Summary};
 use std::fmt::Write as _;
 use std::fs;
@@ -60,7 +60,7 @@ pub fn write_scenario(
     put(&folder.join("env.json"), &pretty(&summary.env))?;
     put(
         &folder.join("raw.csv"),
-        csv(&summary.scenario, &record.rows).as_bytes(),
+        record::to_csv(&summary.scenario, &record.rows).as_bytes(),
     )?;
     put(&folder.join("README.md"), readme(summary).as_bytes())?;
     for (name, drawing) in super::plot::svg(summary, record) {
@@ -137,14 +137,6 @@ fn put(path: &Path, content: &[u8]) -> Result<(), ReadError> {
         fs::create_dir_all(parent).map_err(io)?;
     }
     fs::write(path, content).map_err(io)
-}
-
-fn csv(scenario: &str, rows: &[Row]) -> String {
-    let lines = rows.iter().map(|row| row.to_csv(scenario));
-    std::iter::once(Row::COLUMNS.join(","))
-        .chain(lines)
-        .map(|line| line + "\n")
-        .collect()
 }
 
 fn readme(summary: &Summary) -> String {

@@ -5,6 +5,7 @@ use super::{Interrupt, RunError, connections, traffic};
 use crate::binaries::Programs;
 use crate::scenario::{Profile, Scenario};
 use kmesh_dataplanes::{ArmPlan, EnvoyProfile, Placement, RunningArm, ServerKind, ServerSpec};
+use std::path::PathBuf;
 
 /// Scenarios with the same pods, servers and resources.
 #[derive(Debug)]
@@ -47,7 +48,8 @@ pub fn groups(scenarios: Vec<Scenario>, only: &[String]) -> Vec<Group> {
     groups
 }
 
-fn same_lab(a: &Scenario, b: &Scenario) -> bool {
+/// Whether two scenarios can share their labs.
+pub(crate) fn same_lab(a: &Scenario, b: &Scenario) -> bool {
     a.topology == b.topology
         && a.server == b.server
         && a.client == b.client
@@ -65,6 +67,20 @@ pub(super) struct Contestant {
     pub(super) idle_connections: f64,
 }
 
+/// One cell of every block: an arm under a name of its own, so that the same arm can run twice with
+/// different programs (`base` and `head` of the gate).
+#[derive(Debug, Clone)]
+pub struct Lane {
+    /// Its name in rows and reports.
+    pub name: String,
+    /// The arm, one of `kmesh_dataplanes::NAMES`.
+    pub arm: String,
+    /// The programs it starts.
+    pub programs: Programs,
+    /// Response parameters that replace the scenario's in every server (the gate's mutant: `delay=...`).
+    pub server_params: Option<String>,
+}
+
 /// Every arm of a group, up at once. Dropping it takes all of them down.
 pub struct Arena {
     pub(super) contestants: Vec<Contestant>,
@@ -76,14 +92,29 @@ impl Arena {
     /// # Errors
     /// The first arm that fails, after all others have been taken down; an interrupt.
     pub fn up(group: &Group, programs: &Programs, interrupt: &Interrupt) -> Result<Self, RunError> {
-        let scenario = &group.scenarios[0];
-        let plan = arm_plan(scenario, programs);
-        let plan = &plan;
+        let lane = |name: &String| Lane {
+            name: name.clone(),
+            arm: name.clone(),
+            programs: programs.clone(),
+            server_params: None,
+        };
+        let lanes: Vec<Lane> = group.arms.iter().map(lane).collect();
+        Self::up_lanes(&group.scenarios[0], &lanes, interrupt)
+    }
+
+    /// As [`Arena::up`], for lanes.
+    ///
+    /// # Errors
+    /// As [`Arena::up`].
+    pub fn up_lanes(
+        scenario: &Scenario,
+        lanes: &[Lane],
+        interrupt: &Interrupt,
+    ) -> Result<Self, RunError> {
         let results: Vec<Result<Contestant, RunError>> = std::thread::scope(|scope| {
-            let started: Vec<_> = group
-                .arms
+            let started: Vec<_> = lanes
                 .iter()
-                .map(|name| scope.spawn(move || bring_up(name, plan, scenario, programs)))
+                .map(|lane| scope.spawn(move || bring_up(lane, scenario)))
                 .collect();
             started
                 .into_iter()
@@ -104,6 +135,12 @@ impl Arena {
 }
 
 impl Arena {
+    /// The cgroup of one lane's lab, in which everything of it runs.
+    pub fn cgroup_of(&self, name: &str) -> Option<PathBuf> {
+        let contestant = self.contestants.iter().find(|c| c.name == name)?;
+        Some(contestant.arm.lab().cgroup().to_owned())
+    }
+
     /// Opens every arm's connections for a scenario, outside of a run.
     ///
     /// # Errors
@@ -178,14 +215,19 @@ pub(crate) fn arm_plan<'a>(scenario: &'a Scenario, programs: &Programs) -> ArmPl
     }
 }
 
-fn bring_up(
-    name: &str,
-    plan: &ArmPlan<'_>,
-    scenario: &Scenario,
-    programs: &Programs,
-) -> Result<Contestant, RunError> {
-    let kind = kmesh_dataplanes::arm(name).ok_or_else(|| RunError::UnknownArm(name.to_owned()))?;
-    let arm = kind.up(plan).map_err(|source| RunError::Arm {
+fn bring_up(lane: &Lane, scenario: &Scenario) -> Result<Contestant, RunError> {
+    let name = lane.name.as_str();
+    let mut plan = arm_plan(scenario, &lane.programs);
+    if let Some(replaced) = &lane.server_params {
+        for server in &mut plan.servers {
+            if let ServerKind::Http { default_params, .. } = &mut server.kind {
+                default_params.clone_from(replaced);
+            }
+        }
+    }
+    let kind =
+        kmesh_dataplanes::arm(&lane.arm).ok_or_else(|| RunError::UnknownArm(lane.arm.clone()))?;
+    let arm = kind.up(&plan).map_err(|source| RunError::Arm {
         arm: name.to_owned(),
         source,
     })?;
@@ -194,7 +236,7 @@ fn bring_up(
         source: error.into(),
     })?;
     let cpu = scenario.placement.generator.first().copied();
-    let generator = Generator::start(name, &programs.load, arm.client(), cpu)?;
+    let generator = Generator::start(name, &lane.programs.load, arm.client(), cpu)?;
     Ok(Contestant {
         name: name.to_owned(),
         generator,

@@ -5,12 +5,16 @@ mod connections;
 mod generator;
 mod group;
 mod interrupt;
+mod retry;
 mod scenario;
 mod traffic;
 
 pub(crate) use group::arm_plan;
-pub use group::{Arena, Group, groups};
+pub(crate) use group::same_lab;
+pub use group::{Arena, Group, Lane, groups};
 pub use interrupt::Interrupt;
+pub use retry::measure_retrying;
+pub(crate) use scenario::Session;
 pub use scenario::{Measured, Options, measure};
 
 /// Why a run could not be finished. All of these mean "no verdict".

@@ -3,12 +3,13 @@
 use super::cell::{self, Place};
 use super::group::{Arena, Contestant};
 use super::{Interrupt, RunError, connections, traffic};
+use crate::bpf;
 use crate::machine::Ticks;
 use crate::record::Record;
 use crate::report::Stored;
 use crate::scenario::{Connection, Design, Loop, Rate, Scenario};
 use crate::summarise::{Run, summarise};
-use crate::summary::{Env, Summary};
+use crate::summary::{Env, Status, Summary};
 use indicatif::ProgressBar;
 use kmesh_stats::williams;
 use std::time::{Duration, Instant};
@@ -39,7 +40,8 @@ pub struct Measured {
     pub artefacts: Vec<Stored>,
 }
 
-/// Runs one scenario on the arms of its group that it names.
+/// Runs one scenario on the arms of its group that it names. Stops at one of the design's looks when
+/// the run is fit and every expectation decided.
 ///
 /// # Errors
 /// [`RunError`]: an arm or a generator failed, or the user interrupted.
@@ -50,44 +52,173 @@ pub fn measure(
     interrupt: &Interrupt,
     progress: &ProgressBar,
 ) -> Result<Measured, RunError> {
-    let (started, ticks) = (Instant::now(), Ticks::now());
-    let mut env = options.env.clone();
-    env.started = crate::machine::rfc3339(std::time::SystemTime::now());
-    let design = scenario.design(options.quick);
-    let mut contestants: Vec<&mut Contestant> = arena
-        .contestants
-        .iter_mut()
-        .filter(|c| scenario.arms.run.contains(&c.name))
-        .collect();
-    let mut record = Record::default();
-    let rate = prepare(&mut contestants, scenario, &mut record, progress)?;
-    blocks(
-        &mut contestants,
-        scenario,
-        &design,
-        rate,
-        &mut record,
-        interrupt,
-        progress,
-    )?;
-    let artefacts = finish(&mut contestants, scenario)?;
+    let mut session = Session::begin(arena, scenario, options, progress)?;
+    for look in session.design.all_looks() {
+        session.advance(look, interrupt, progress)?;
+        let decided = |status| matches!(status, Status::Held | Status::Missed);
+        if look < session.design.blocks && decided(session.summary().verdict.status) {
+            break;
+        }
+    }
+    session.finish()
+}
 
-    let arms: Vec<String> = contestants.iter().map(|c| c.name.clone()).collect();
-    env.seconds = started.elapsed().as_secs_f64();
-    env.steal = Ticks::now().steal_since(&ticks);
-    let run = Run {
-        arms: &arms,
-        record: &record,
-        quick: options.quick,
-        rate,
-        env,
-    };
-    let summary = summarise(scenario, run);
-    Ok(Measured {
-        summary,
-        record,
-        artefacts,
-    })
+/// A scenario that is being measured: open connections, the order of all blocks, the rows so far.
+pub(crate) struct Session<'a> {
+    contestants: Vec<&'a mut Contestant>,
+    scenario: &'a Scenario,
+    options: &'a Options,
+    design: Design,
+    /// The order of the arms in every block, fixed before the first.
+    orders: Vec<Vec<usize>>,
+    rate: Option<f64>,
+    record: Record,
+    started: Instant,
+    started_text: String,
+    ticks: Ticks,
+}
+
+impl<'a> Session<'a> {
+    /// Opens the connections and settles the rate; no block is measured yet.
+    pub(crate) fn begin(
+        arena: &'a mut Arena,
+        scenario: &'a Scenario,
+        options: &'a Options,
+        progress: &ProgressBar,
+    ) -> Result<Self, RunError> {
+        let (started, ticks) = (Instant::now(), Ticks::now());
+        let started_text = crate::machine::rfc3339(std::time::SystemTime::now());
+        let design = scenario.design(options.quick);
+        let mut contestants: Vec<&mut Contestant> = arena
+            .contestants
+            .iter_mut()
+            .filter(|c| scenario.arms.run.contains(&c.name))
+            .collect();
+        let mut record = Record::default();
+        let rate = prepare(&mut contestants, scenario, &mut record, progress)?;
+        let orders = williams::schedule(contestants.len(), design.blocks, design.seed);
+        progress.set_length((design.blocks * contestants.len()) as u64);
+        progress.set_position(0);
+        Ok(Self {
+            contestants,
+            scenario,
+            options,
+            design,
+            orders,
+            rate,
+            record,
+            started,
+            started_text,
+            ticks,
+        })
+    }
+
+    /// Measures until `blocks` blocks are complete.
+    pub(crate) fn advance(
+        &mut self,
+        blocks: usize,
+        interrupt: &Interrupt,
+        progress: &ProgressBar,
+    ) -> Result<(), RunError> {
+        for block in self.record.blocks()..blocks.min(self.orders.len()) {
+            self.block(block, interrupt, progress)?;
+        }
+        Ok(())
+    }
+
+    /// Measures every arm once.
+    fn block(
+        &mut self,
+        block: usize,
+        interrupt: &Interrupt,
+        progress: &ProgressBar,
+    ) -> Result<(), RunError> {
+        for (position, &index) in self.orders[block].iter().enumerate() {
+            if interrupt.asked() {
+                return Err(RunError::Interrupted);
+            }
+            let contestant = &mut *self.contestants[index];
+            progress.set_message(format!("{}: {}", self.scenario.name, contestant.name));
+            let place = Place {
+                block,
+                position,
+                rate: self.rate,
+            };
+            let name = &self.scenario.name;
+            cell::measure(contestant, name, &self.design, place, &mut self.record)?;
+            progress.inc(1);
+            std::thread::sleep(Duration::from_millis(self.design.idle_ms.into()));
+        }
+        for contestant in &mut self.contestants {
+            let arm = contestant.name.clone();
+            contestant
+                .arm
+                .check_alive()
+                .map_err(|source| RunError::Arm { arm, source })?;
+        }
+        Ok(())
+    }
+
+    /// One more cell per arm with the kernel counting the run time of BPF programs; its rows are not kept,
+    /// because counting slows the programs down. Arms whose lab holds no programs are left out, and so is
+    /// everything on a kernel that does not count.
+    fn count_bpf(&mut self) -> Result<(), RunError> {
+        let Ok(_counting) = bpf::count_run_time() else {
+            return Ok(());
+        };
+        let rate = Some(self.rate.unwrap_or(0.0));
+        for contestant in &mut self.contestants {
+            let cgroup = contestant.arm.lab().cgroup().to_owned();
+            let Ok(before) = bpf::run_times(&cgroup) else {
+                continue;
+            };
+            if before.is_empty() {
+                continue;
+            }
+            let cell = self.design.cell_ms;
+            let result = contestant
+                .generator
+                .run(&self.scenario.name, cell, 0, rate)?;
+            if let Ok(after) = bpf::run_times(&cgroup) {
+                let costs = bpf::per_request(&before, &after, result.sent);
+                self.record.bpf.insert(contestant.name.clone(), costs);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows so far.
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Figures and verdict of the rows so far.
+    pub(crate) fn summary(&self) -> Summary {
+        let arms: Vec<String> = self.contestants.iter().map(|c| c.name.clone()).collect();
+        let mut env = self.options.env.clone();
+        env.started.clone_from(&self.started_text);
+        env.seconds = self.started.elapsed().as_secs_f64();
+        env.steal = Ticks::now().steal_since(&self.ticks);
+        let run = Run {
+            arms: &arms,
+            record: &self.record,
+            quick: self.options.quick,
+            rate: self.rate,
+            env,
+        };
+        summarise(self.scenario, run)
+    }
+
+    /// Closes the connections and collects what is kept.
+    pub(crate) fn finish(mut self) -> Result<Measured, RunError> {
+        self.count_bpf()?;
+        let artefacts = finish(&mut self.contestants, self.scenario)?;
+        Ok(Measured {
+            summary: self.summary(),
+            record: self.record,
+            artefacts,
+        })
+    }
 }
 
 /// Opens the connections of every arm, looks at each arm's capacity and connections, and settles the rate.
@@ -135,51 +266,6 @@ fn prepare(
         (Loop::Open, Rate::Fixed(rate)) => Some(rate),
         (Loop::Open, Rate::OfSlowest(share)) => Some((slowest * share).max(1.0).round()),
     })
-}
-
-/// Measures every arm once per block, in balanced order.
-fn blocks(
-    contestants: &mut [&mut Contestant],
-    scenario: &Scenario,
-    design: &Design,
-    rate: Option<f64>,
-    record: &mut Record,
-    interrupt: &Interrupt,
-    progress: &ProgressBar,
-) -> Result<(), RunError> {
-    let orders = williams::schedule(contestants.len(), design.blocks, design.seed);
-    progress.set_length((design.blocks * contestants.len()) as u64);
-    progress.set_position(0);
-    for (block, order) in orders.iter().enumerate() {
-        for (position, &index) in order.iter().enumerate() {
-            if interrupt.asked() {
-                return Err(RunError::Interrupted);
-            }
-            let contestant = &mut *contestants[index];
-            progress.set_message(format!("{}: {}", scenario.name, contestant.name));
-            cell::measure(
-                contestant,
-                &scenario.name,
-                design,
-                Place {
-                    block,
-                    position,
-                    rate,
-                },
-                record,
-            )?;
-            progress.inc(1);
-            std::thread::sleep(Duration::from_millis(design.idle_ms.into()));
-        }
-        for contestant in contestants.iter_mut() {
-            let arm = contestant.name.clone();
-            contestant
-                .arm
-                .check_alive()
-                .map_err(|source| RunError::Arm { arm, source })?;
-        }
-    }
-    Ok(())
 }
 
 /// Closes the connections and collects what each data plane was given.

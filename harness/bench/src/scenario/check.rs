@@ -256,6 +256,12 @@ impl Checker<'_> {
 
     fn design(&self, table: &str, d: &Design) -> Result<(), ScenarioError> {
         self.require(d.blocks > 0, &[table, "blocks"], "must be at least 1")?;
+        let looks = d.all_looks();
+        self.require(
+            looks[0] > 0 && looks.windows(2).all(|pair| pair[0] < pair[1]),
+            &["design", "looks"],
+            "must rise and stay below design.blocks",
+        )?;
         self.require(
             d.cell_ms >= 50,
             &[table, "cell_ms"],

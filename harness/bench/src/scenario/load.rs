@@ -117,6 +117,11 @@ impl Catalogue {
         }
     }
 
+    /// The folder.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Names of all scenarios, sorted. Files that only serve as a base (no `name`) are left out.
     ///
     /// # Errors

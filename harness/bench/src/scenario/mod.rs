@@ -277,6 +277,10 @@ pub struct Traffic {
 pub struct Design {
     /// Blocks; in each, every arm is measured once.
     pub blocks: usize,
+    /// Earlier numbers of blocks at which the run may stop, ascending: it does when the run is fit and
+    /// every expectation is decided. Every interval is then made at the sharper level that
+    /// `kmesh_stats::sequential` gives, so that stopping early cannot flatter anybody. Empty: no early stop.
+    pub looks: Vec<usize>,
     /// Discarded start of each cell, milliseconds.
     pub warmup_ms: u32,
     /// Measured part of each cell, milliseconds.
@@ -321,12 +325,25 @@ pub struct Fit {
     pub drift: f64,
 }
 
+impl Design {
+    /// All numbers of blocks at which the run may stop; the last is [`Design::blocks`].
+    pub fn all_looks(&self) -> Vec<usize> {
+        self.looks.iter().copied().chain([self.blocks]).collect()
+    }
+
+    /// Coverage of each interval such that all looks together have [`Design::level`].
+    pub fn level_per_look(&self) -> f64 {
+        1.0 - kmesh_stats::sequential::level_per_look(&self.all_looks(), 1.0 - self.level)
+    }
+}
+
 impl Scenario {
     /// The design with `--quick` applied.
     pub fn design(&self, quick: bool) -> Design {
         let mut design = self.design.clone();
         if quick {
             design.blocks = self.quick.blocks;
+            design.looks.clear();
             design.warmup_ms = self.quick.warmup_ms;
             design.cell_ms = self.quick.cell_ms;
             design.idle_ms = self.quick.idle_ms;
