@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 /// Compares ways for a pod's traffic to travel: no mesh, nftables, real Envoy, the kernel datapath.
 ///
-/// Exit codes: 0 everything held, 1 an expectation was missed, 2 a wrong routing decision or a wrong
-/// byte, 3 the environment is unfit for a verdict, 4 wrong usage.
+/// Exit codes: 0 everything held, 1 a regression or an expectation missed, 2 a wrong routing decision or
+/// a wrong byte, 3 the environment is unfit for a verdict or the data leave one open, 4 wrong usage.
 #[derive(Debug, Parser)]
 #[command(name = "kmesh-bench", version)]
 pub struct Cli {
