@@ -215,6 +215,7 @@ mod tests {
 
     #[test]
     fn growth_beyond_the_allowance_fails_unless_accepted() {
+        use Outcome::{Fail, Pass, Warn};
         let base = footprint(10_000, 1_000_000);
         let kinds = ["map-bytes", "program-bytes", "verified-instructions"];
         let checks = checks(&footprints(&base, &footprint(10_100, 1_000_000)), &[]);
@@ -224,7 +225,6 @@ mod tests {
                 .zip(kinds)
                 .all(|(check, kind)| check.name == kind)
         );
-        use Outcome::{Fail, Pass, Warn};
         assert_eq!(
             outcomes(&base, &footprint(10_100, 1_000_000), &[]),
             [Pass; 3]

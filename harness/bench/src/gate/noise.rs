@@ -327,7 +327,17 @@ mod tests {
         for block in 0..SMALLEST {
             for (arm, centre) in [("direct", 100.0), ("direct-aa", 110.0), ("kmesh", 50.0)] {
                 let p50 = centre * if block == 3 { 2.0 } else { 1.0 };
-                csv += &format!("{block},{arm},1,{p50},{p50},0\n");
+                csv.push_str(
+                    &[
+                        &block.to_string(),
+                        arm,
+                        "1",
+                        &p50.to_string(),
+                        &p50.to_string(),
+                        "0\n",
+                    ]
+                    .join(","),
+                );
             }
         }
         let blocks = deviations(&cells(&csv), TRIPLES[1]);
