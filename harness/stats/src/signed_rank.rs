@@ -174,7 +174,10 @@ mod tests {
             let deviation = (size * (size + 1.0) * (2.0 * size + 1.0) / 24.0).sqrt();
             let approximate = normal_below((sum + 0.5 - mean) / deviation);
             let exact = at_most(n, sum);
-            assert!((exact - approximate).abs() < 3e-3, "{sum}: {exact} {approximate}");
+            assert!(
+                (exact - approximate).abs() < 3e-3,
+                "{sum}: {exact} {approximate}"
+            );
         }
     }
 

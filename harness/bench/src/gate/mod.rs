@@ -117,6 +117,7 @@ fn decisions(plan: &Plan, progress: &ProgressBar) -> Check {
     let options = verify::Options {
         cases: plan.cases,
         seed: 1,
+        self_test: false,
         envoy: crate::binaries::Programs::locate().arms.envoy,
     };
     match verify::decisions(&options, progress) {
