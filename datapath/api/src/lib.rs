@@ -8,6 +8,7 @@
 pub mod address;
 pub mod automaton;
 pub mod cluster;
+pub mod event;
 pub mod exchange;
 pub mod head;
 pub mod image;

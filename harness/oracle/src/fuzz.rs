@@ -2,11 +2,13 @@
 
 use std::sync::OnceLock;
 
-use kmesh_api::Image;
+use kmesh_api::exchange::Chunks;
 use kmesh_api::head::Head;
-use kmesh_api::limits::HEAD_MAX;
+use kmesh_api::limits::{HEAD_MAX, UPSTREAMS_MAX};
+use kmesh_api::{Image, event};
 use kmesh_config::{Classes, Identities, compile, parse};
 use kmesh_orchestration::decide;
+use kmesh_orchestration::http1::chunked::{self, Followed};
 use kmesh_orchestration::http1::{begin_request, begin_response, scan};
 
 use crate::{Native, ScriptedDice, Verdict};
@@ -138,6 +140,103 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
+/// A chunked body ends at the same byte in one piece and in two; the first byte pair says where to split.
+///
+/// # Panics
+/// If the property does not hold.
+pub fn chunks(bytes: &[u8]) {
+    let Some((at, bytes)) = bytes.split_first_chunk::<2>() else {
+        return;
+    };
+    // Fewer bytes than steps, so that no piece is refused for its number of lines.
+    let bytes = &bytes[..bytes.len().min(2048)];
+    let at = usize::from(u16::from_le_bytes(*at)) % (bytes.len() + 1);
+    let follow = |chunks: &mut Chunks, mut piece: &[u8]| {
+        let length = piece.len() as u32;
+        chunked::follow(chunks, &mut piece, 0, length)
+    };
+    let mut whole = Chunks::default();
+    chunked::begin(&mut whole);
+    let at_once = follow(&mut whole, bytes);
+    let mut parts = Chunks::default();
+    chunked::begin(&mut parts);
+    let in_two = match follow(&mut parts, &bytes[..at]) {
+        Followed::More => match follow(&mut parts, &bytes[at..]) {
+            Followed::End(end) => Followed::End(end + at as u32),
+            other => other,
+        },
+        other => other,
+    };
+    assert_eq!(in_two, at_once, "split at {at}");
+    if let Followed::End(end) = at_once {
+        assert!(end as usize <= bytes.len(), "ends behind the last byte");
+        assert_eq!(&bytes[end as usize - 2..end as usize], b"\r\n");
+    }
+}
+
+/// Any bytes as a record of a ring buffer: the slot it names exists, and names itself again.
+///
+/// # Panics
+/// If the property does not hold.
+pub fn event(bytes: &[u8]) {
+    let slot = event::relay(bytes);
+    if let Some(slot) = slot {
+        assert!((slot as usize) < UPSTREAMS_MAX, "no such slot");
+        assert_eq!(slot.to_ne_bytes(), bytes, "another record");
+    }
+    if bytes.len() != 4 {
+        assert_eq!(slot, None, "not a record");
+    }
+}
+
+/// A target's name and body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// The targets.
+pub const TARGETS: [Target; 6] = [
+    ("head", head),
+    ("split", split),
+    ("chunks", chunks),
+    ("tables", tables),
+    ("config", config),
+    ("event", event),
+];
+
+/// Longest seed, bytes: libFuzzer spends its time on long inputs otherwise.
+const SEED_MAX: usize = 12 * 1024;
+
+/// What a target's corpus begins with: the edge cases in the target's form, with names for files.
+pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let cases = || {
+        crate::edge::cases()
+            .into_iter()
+            .filter(|case| case.bytes.len() <= SEED_MAX)
+    };
+    let behind = |prefix: &'static [u8]| {
+        cases().map(move |case| (case.id, [prefix, &case.bytes[..]].concat()))
+    };
+    match target {
+        "head" => cases().map(|case| (case.id, case.bytes)).collect(),
+        "split" => behind(&[40, 0]).collect(),
+        "tables" => behind(&[1, 2, 3, 4, 5, 6, 7, 8]).collect(),
+        "chunks" => cases()
+            .filter_map(|case| {
+                let body = case.bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+                Some((case.id, [&[3, 0], &case.bytes[body..]].concat()))
+            })
+            .collect(),
+        "config" => [
+            ("fuzz.yaml", RESOURCES),
+            ("edge.yaml", include_str!("../edge/config.yaml")),
+        ]
+        .map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()))
+        .into(),
+        _ => [0, 1, UPSTREAMS_MAX as u32 - 1, UPSTREAMS_MAX as u32]
+            .map(|slot| (slot.to_string(), slot.to_ne_bytes().to_vec()))
+            .into(),
+    }
+}
+
 fn fill(head: &mut Head<HEAD_MAX>, bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(HEAD_MAX)];
     head.bytes[..bytes.len()].copy_from_slice(bytes);
@@ -146,13 +245,23 @@ fn fill(head: &mut Head<HEAD_MAX>, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    /// Every body on its seeds and on the inputs that were once findings (`fuzz/corpus/TARGET/`).
     #[test]
-    fn the_bodies_hold_on_simple_inputs() {
-        let request = b"\x05\x00GET /a?b HTTP/1.1\r\nhost: svc.test\r\n\r\n";
-        super::head(&request[2..]);
-        super::split(request);
-        super::tables(request);
-        super::config(super::RESOURCES.as_bytes());
+    fn the_bodies_hold_on_the_corpora() {
+        let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+        for (target, body) in super::TARGETS {
+            let seeds = super::seeds(target);
+            assert!(!seeds.is_empty(), "{target} has no seeds");
+            for (_, bytes) in &seeds {
+                body(bytes);
+            }
+            let found = corpora.join(target).read_dir().into_iter().flatten();
+            for file in found.filter_map(Result::ok) {
+                body(&std::fs::read(file.path()).expect("a file of the corpus can be read"));
+            }
+        }
         super::config(b"listeners: [");
     }
 }

@@ -10,6 +10,7 @@ use std::net::TcpStream;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
+use kmesh_api::event;
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use tokio::io::unix::AsyncFd;
 use tracing::error;
@@ -66,9 +67,9 @@ pub async fn follow_relays(node: Arc<Node>) {
         return error!("relays wait for the reaper");
     };
     while let Ok(mut ready) = relays.readable_mut().await {
-        while let Some(slot) = ready.get_inner_mut().next() {
-            if let Ok(slot) = <[u8; 4]>::try_from(&slot[..]) {
-                node.upstreams.wake(u32::from_ne_bytes(slot));
+        while let Some(record) = ready.get_inner_mut().next() {
+            if let Some(slot) = event::relay(&record) {
+                node.upstreams.wake(slot);
             }
         }
         ready.clear_ready();
