@@ -1,10 +1,13 @@
-//! The configuration as the datapath understands it: typed, and nothing in it that the datapath cannot do.
+//! The configuration as the datapath understands it: typed, and nothing in it that the datapath cannot do. It serialises to JSON, which is what
+//! data planes that are not ours get (`scenarios/arms`).
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// A whole configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Config {
     /// Where it comes from, for messages: a file name or a URI.
     pub origin: String,
@@ -24,7 +27,7 @@ impl Config {
 }
 
 /// A service address and what happens to connections to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ListenerConfig {
     /// Unique name.
     pub name: String,
@@ -45,7 +48,7 @@ impl ListenerConfig {
 }
 
 /// What a listener does with its connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum ListenerKind {
     /// HTTP connection manager: each request is routed on its own.
     Http(RouteConfiguration),
@@ -54,7 +57,7 @@ pub enum ListenerKind {
 }
 
 /// The virtual hosts of an HTTP listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RouteConfiguration {
     /// Name, for messages; may be empty.
     pub name: String,
@@ -63,7 +66,7 @@ pub struct RouteConfiguration {
 }
 
 /// Routes for a set of domains.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VirtualHostConfig {
     /// Unique name within the route configuration.
     pub name: String,
@@ -74,7 +77,7 @@ pub struct VirtualHostConfig {
 }
 
 /// One route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RouteRule {
     /// Name, for messages; may be empty.
     pub name: String,
@@ -87,7 +90,7 @@ pub struct RouteRule {
 }
 
 /// A condition on the path, query excluded; case matters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum PathMatch {
     /// The path starts with it.
     Prefix(String),
@@ -98,7 +101,7 @@ pub enum PathMatch {
 }
 
 /// A condition on a header: one of its lines matches, or, for [`JOINED_HEADERS`], all of them joined do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HeaderMatch {
     /// Name in lower case.
     pub name: String,
@@ -123,7 +126,7 @@ impl HeaderMatch {
 }
 
 /// A condition on a header's value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum ValueMatch {
     /// It equals this.
     Exact(String),
@@ -175,7 +178,7 @@ pub const JOINED_HEADERS: [&str; 28] = [
 ];
 
 /// Where a route sends requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum RouteAction {
     /// To one cluster.
     Cluster(String),
@@ -197,7 +200,7 @@ impl RouteAction {
 }
 
 /// A choice among clusters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WeightedCluster {
     /// The cluster's name.
     pub name: String,
@@ -206,7 +209,7 @@ pub struct WeightedCluster {
 }
 
 /// A set of endpoints that answer alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClusterConfig {
     /// Unique name.
     pub name: String,
@@ -223,7 +226,7 @@ pub struct ClusterConfig {
 }
 
 /// How requests are spread over endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum LbPolicy {
     /// In turn.
     RoundRobin,

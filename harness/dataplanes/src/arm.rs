@@ -10,7 +10,7 @@ use crate::{error::ArmError, plan::ArmPlan};
 /// A way for a pod's traffic to travel.
 pub trait Arm: Send + Sync {
     /// Its name in results and on the command line.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// Builds a lab of its own, starts servers and data plane in it, and returns when a request has gone through.
     ///

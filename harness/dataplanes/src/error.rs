@@ -81,6 +81,14 @@ pub enum ArmError {
         /// What it said.
         said: String,
     },
+    /// An arm that a file describes cannot be brought up.
+    #[error("arm {arm}: {problem}")]
+    External {
+        /// The arm.
+        arm: String,
+        /// What is missing or what its programs said.
+        problem: String,
+    },
     /// The kernel refused a program or map, or the object does not have it.
     #[error("{what} cannot be used, maybe for want of root or of kernel BTF: {source}")]
     Ebpf {

@@ -11,14 +11,17 @@
 //! | `envoy-both` | a real Envoy beside the client and beside each server | 3 |
 //! | `envoy-both-sockmap` | the same, with sockets that skip TCP within the node | 3 |
 //! | `kmesh`, `kmesh-remote`, `kmesh-l4` | `kmeshd`'s programs in the kernel | 1 and a pool |
+//! | any other name | an [`External`]: whatever a TOML file describes | its own |
 //!
 //! Everything an arm starts dies with its lab, and the lab dies with this process, however that ends.
 
 mod arm;
 mod arms;
+mod beside;
 mod binaries;
 mod envoy;
 mod error;
+mod external;
 mod http;
 mod kmeshd;
 mod nft;
@@ -34,5 +37,6 @@ pub use arms::{NAMES, arm};
 pub use binaries::Binaries;
 pub use envoy::EnvoyProfile;
 pub use error::ArmError;
+pub use external::{DescriptionError, External};
 pub use plan::{ArmPlan, Placement, ServerKind, ServerSpec};
 pub use resources::{Protocol, Resources, ResourcesError, Service};

@@ -107,18 +107,67 @@ fn table(text: &mut String, family: &str, chains: &str, map: &[String], refused:
 /// Outbound interception as Istio does it: every TCP connection the pod opens goes to the sidecar, but for the sidecar's
 /// own and those to the pod itself.
 pub(crate) fn intercept_outbound() -> String {
+    let sidecar = Spared {
+        uid: Some(PROXY_UID),
+        mark: None,
+    };
+    intercept_outbound_to(&[], OUTBOUND_PORT, sidecar)
+}
+
+/// Whose packets interception leaves alone: the proxy's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spared {
+    /// Those of sockets of this user.
+    pub(crate) uid: Option<u32>,
+    /// Those with this mark.
+    pub(crate) mark: Option<u32>,
+}
+
+/// Connections to intercept: where they go (any address if none), to which port, and the proxy's port for them.
+pub(crate) type Intercepted = (Option<SocketAddr>, u16, u16);
+
+/// Sends these outbound connections to a proxy in the pod, or all TCP to `port` if there are none.
+pub(crate) fn intercept_outbound_to(each: &[Intercepted], port: u16, spared: Spared) -> String {
+    let mut rules = String::new();
+    if let Some(uid) = spared.uid {
+        let _ = writeln!(rules, "    meta skuid {uid} return");
+    }
+    if let Some(mark) = spared.mark {
+        let _ = writeln!(rules, "    meta mark {mark} return");
+    }
+    rules.push_str("    oifname lo return\n");
+    redirections(&mut rules, each, port);
     format!(
-        "table inet kmesh-sidecar {{\n  chain outbound {{ type nat hook output priority -100;\n    \
-         meta skuid {PROXY_UID} return\n    oifname lo return\n    meta l4proto tcp redirect to :{OUTBOUND_PORT}\n  }}\n}}\n"
+        "table inet kmesh-sidecar {{\n  chain outbound {{ type nat hook output priority -100;\n{rules}  }}\n}}\n"
     )
+}
+
+/// Sends these connections from outside to a proxy in the pod, or all TCP to `port` if there are none.
+pub(crate) fn intercept_inbound_to(each: &[Intercepted], port: u16) -> String {
+    let mut rules = "    iifname lo return\n".to_owned();
+    redirections(&mut rules, each, port);
+    format!(
+        "table inet kmesh-sidecar {{\n  chain inbound {{ type nat hook prerouting priority -100;\n{rules}  }}\n}}\n"
+    )
+}
+
+fn redirections(rules: &mut String, each: &[Intercepted], port: u16) {
+    if each.is_empty() {
+        let _ = writeln!(rules, "    meta l4proto tcp redirect to :{port}");
+    }
+    for (address, from, to) in each {
+        let address = match address {
+            None => String::new(),
+            Some(SocketAddr::V4(address)) => format!("ip daddr {} ", address.ip()),
+            Some(SocketAddr::V6(address)) => format!("ip6 daddr {} ", address.ip()),
+        };
+        let _ = writeln!(rules, "    {address}tcp dport {from} redirect to :{to}");
+    }
 }
 
 /// Inbound interception as Istio does it: every TCP connection that reaches the pod from outside goes to the sidecar.
 pub(crate) fn intercept_inbound() -> String {
-    format!(
-        "table inet kmesh-sidecar {{\n  chain inbound {{ type nat hook prerouting priority -100;\n    \
-         iifname lo return\n    meta l4proto tcp redirect to :{INBOUND_PORT}\n  }}\n}}\n"
-    )
+    intercept_inbound_to(&[], INBOUND_PORT)
 }
 
 /// Loads rules into a pod's namespace; they go with it.

@@ -6,6 +6,7 @@ use netns_lab::{Lab, Pod};
 
 use crate::{
     arm::{ArmCounters, RunningArm},
+    beside::Beside,
     envoy::Sidecar,
     error::ArmError,
     kmeshd::Kmeshd,
@@ -16,13 +17,14 @@ use crate::{
 /// What all arms become.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// Whether the scenario's configuration decides where a request goes.
     pub(crate) decides: bool,
     /// Whether clients connect to the endpoints instead of the virtual address.
     pub(crate) to_endpoints: bool,
     // Dropped first: the data plane, then the servers, then the lab.
     pub(crate) sidecars: Vec<Sidecar>,
+    pub(crate) proxies: Vec<Beside>,
     pub(crate) kmeshd: Option<Kmeshd>,
     pub(crate) shortcut: Option<Shortcut>,
     pub(crate) stage: Stage,
@@ -30,7 +32,7 @@ pub(crate) struct Running {
 
 impl RunningArm for Running {
     fn name(&self) -> &str {
-        self.name
+        &self.name
     }
 
     fn lab(&self) -> &Lab {
@@ -67,9 +69,14 @@ impl RunningArm for Running {
                 .insert(pod.name().to_owned(), pod.cpu_usage()?.into());
         }
         for sidecar in &self.sidecars {
-            counters
-                .cpu
-                .insert(sidecar.group.clone(), sidecar.cpu_usage(self.lab())?.into());
+            counters.cpu.insert(
+                sidecar.group().to_owned(),
+                sidecar.cpu_usage(self.lab())?.into(),
+            );
+        }
+        for proxy in &self.proxies {
+            let time = proxy.cpu_usage(self.lab())?;
+            counters.cpu.insert(proxy.group.clone(), time.into());
         }
         if let Some(kmeshd) = &self.kmeshd {
             let requests = kmeshd.status()?.requests;
@@ -89,6 +96,10 @@ impl RunningArm for Running {
         for sidecar in &self.sidecars {
             files.extend(sidecar.artefacts(self.lab())?);
         }
+        for proxy in &self.proxies {
+            let name = format!("{}-{}-log.txt", self.name, proxy.pod);
+            files.push((name, proxy.program.log()));
+        }
         if let Some(kmeshd) = &self.kmeshd {
             files.extend(kmeshd.artefacts()?);
         }
@@ -103,6 +114,9 @@ impl RunningArm for Running {
         self.sidecars
             .iter_mut()
             .try_for_each(Sidecar::check_alive)?;
+        self.proxies
+            .iter_mut()
+            .try_for_each(|proxy| proxy.program.check_alive())?;
         self.kmeshd.iter_mut().try_for_each(Kmeshd::check_alive)?;
         self.stage
             .servers

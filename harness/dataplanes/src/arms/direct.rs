@@ -9,7 +9,7 @@ pub(crate) struct Direct {
 }
 
 impl Arm for Direct {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         self.name
     }
 
@@ -19,10 +19,11 @@ impl Arm for Direct {
         stage.await_traffic(plan, false)?;
         let (sidecars, kmeshd) = (Vec::new(), None);
         Ok(Box::new(Running {
-            name: self.name,
+            name: self.name.to_owned(),
             decides: false,
             to_endpoints: true,
             sidecars,
+            proxies: Vec::new(),
             kmeshd,
             shortcut: None,
             stage,

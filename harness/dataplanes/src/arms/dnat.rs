@@ -7,7 +7,7 @@ use crate::{Arm, ArmError, ArmPlan, RunningArm, nft, running::Running, stage::St
 pub(crate) struct Dnat;
 
 impl Arm for Dnat {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "dnat"
     }
 
@@ -22,10 +22,11 @@ impl Arm for Dnat {
         stage.await_traffic(plan, true)?;
         let (sidecars, kmeshd) = (Vec::new(), None);
         Ok(Box::new(Running {
-            name: self.name(),
+            name: self.name().to_owned(),
             decides: false,
             to_endpoints: false,
             sidecars,
+            proxies: Vec::new(),
             kmeshd,
             shortcut: None,
             stage,

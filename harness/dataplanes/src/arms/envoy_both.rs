@@ -18,7 +18,7 @@ use crate::{
 pub(crate) struct EnvoyBoth;
 
 impl Arm for EnvoyBoth {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "envoy-both"
     }
 
@@ -29,7 +29,7 @@ impl Arm for EnvoyBoth {
 
 /// Brings up the arm, with sockets that skip TCP (`shortcut`) or without.
 pub(super) fn up(
-    name: &'static str,
+    name: &str,
     plan: &ArmPlan<'_>,
     shortcut: bool,
 ) -> Result<Box<dyn RunningArm>, ArmError> {
@@ -69,10 +69,11 @@ pub(super) fn up(
     stage.await_traffic(plan, true)?;
     let kmeshd = None;
     Ok(Box::new(Running {
-        name,
+        name: name.to_owned(),
         decides: true,
         to_endpoints: false,
         sidecars,
+        proxies: Vec::new(),
         kmeshd,
         shortcut,
         stage,

@@ -8,7 +8,7 @@ use crate::{Arm, ArmError, ArmPlan, RunningArm};
 pub(crate) struct EnvoyBothSockmap;
 
 impl Arm for EnvoyBothSockmap {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "envoy-both-sockmap"
     }
 

@@ -13,7 +13,7 @@ use crate::{
 pub(crate) struct EnvoyClient;
 
 impl Arm for EnvoyClient {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "envoy-client"
     }
 
@@ -26,10 +26,11 @@ impl Arm for EnvoyClient {
         stage.await_traffic(plan, true)?;
         let (sidecars, kmeshd) = (vec![sidecar], None);
         Ok(Box::new(Running {
-            name: self.name(),
+            name: self.name().to_owned(),
             decides: true,
             to_endpoints: false,
             sidecars,
+            proxies: Vec::new(),
             kmeshd,
             shortcut: None,
             stage,

@@ -6,7 +6,7 @@ use crate::{Arm, ArmError, ArmPlan, RunningArm, kmeshd::Kmeshd, running::Running
 pub(crate) struct Kmesh;
 
 impl Arm for Kmesh {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "kmesh"
     }
 
@@ -33,7 +33,7 @@ pub(super) struct Variant {
 
 /// Brings up any of them. The daemon comes before the servers: sockets that exist at enrolment are not covered.
 pub(super) fn up(
-    name: &'static str,
+    name: &str,
     plan: &ArmPlan<'_>,
     variant: Variant,
 ) -> Result<Box<dyn RunningArm>, ArmError> {
@@ -50,10 +50,11 @@ pub(super) fn up(
     stage.await_traffic(plan, false)?;
     let decides = !variant.l4;
     Ok(Box::new(Running {
-        name,
+        name: name.to_owned(),
         decides,
         to_endpoints: false,
         sidecars: Vec::new(),
+        proxies: Vec::new(),
         kmeshd,
         shortcut: None,
         stage,

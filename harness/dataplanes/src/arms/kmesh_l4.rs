@@ -7,7 +7,7 @@ use crate::{Arm, ArmError, ArmPlan, RunningArm};
 pub(crate) struct KmeshL4;
 
 impl Arm for KmeshL4 {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "kmesh-l4"
     }
 
