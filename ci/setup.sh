@@ -197,6 +197,20 @@ install_envoy() {
     rm -rf "$tmp"
 }
 
+# === fortio ===
+
+# Optional: without it the crosscheck of our load generator has wrk and hey.
+install_fortio() {
+    local go
+    go=$(command -v go) || go=/usr/local/go/bin/go
+    [ -x "$go" ] || return 0
+    [ "$(fortio version 2>/dev/null)" != "${FORTIO_VERSION#v}" ] || return 0
+    work_to_do
+    say "fortio $FORTIO_VERSION, built here (about a minute)"
+    (cd / && GOBIN=/usr/local/bin GOFLAGS=-mod=mod "$go" install "fortio.org/fortio@$FORTIO_VERSION") >>"$log" 2>&1 ||
+        say "fortio could not be built and is left out; the reason is at the end of $log"
+}
+
 main() {
     require_machine
     mkdir -p "$cache"
@@ -205,6 +219,7 @@ main() {
     link_bpf_toolchain
     install_bpf_linker
     install_envoy
+    install_fortio
     say "ready: rustc $(rustc --version | cut -d' ' -f2), BPF toolchain $(/usr/bin/rustc --version | cut -d' ' -f2) with LLVM $LLVM_MAJOR, $(bpf-linker --version), Envoy ${KMESH_ENVOY:-${cache#"$repo"/}/envoy/envoy}"
 }
 

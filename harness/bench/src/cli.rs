@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::gate::verdict::Stage;
+use crate::run::Foreign;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -67,6 +68,10 @@ pub enum Command {
     Explain(Explain),
     /// Ask real Envoy about every edge case again and write the tables in harness/oracle/edge/verdicts.
     Record,
+    /// Check our load generator against wrk, hey and fortio: same arm, same load, in turns.
+    Crosscheck(Crosscheck),
+    /// Show coordinated omission: stop the servers under a steady load, and look at the same requests in two ways.
+    Stall(Stall),
     /// Say what makes this machine unfit for a run, and what to do.
     Doctor {
         /// How to write it.
@@ -150,9 +155,71 @@ pub struct Run {
     /// How to write the result on stdout; json is one summary per line.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// Run only these arms.
+    /// Run only these arms; those that scenarios/arms describes are added to the scenario's own.
     #[arg(long, value_delimiter = ',', value_name = "ARM,...")]
     pub arms: Vec<String>,
+    /// Afterwards check our generator against this one on every arm; see `crosscheck`.
+    #[arg(long, value_enum, value_name = "GENERATOR")]
+    pub generator: Option<Foreign>,
+}
+
+/// Options of `crosscheck`.
+#[derive(Debug, Args)]
+pub struct Crosscheck {
+    /// Scenario by name or by path: HTTP, keep-alive, one kind of request.
+    #[arg(default_value = "http-lb-long60-max")]
+    pub scenario: String,
+    /// The arms to check on.
+    #[arg(
+        long = "arm",
+        value_delimiter = ',',
+        value_name = "ARM,...",
+        default_value = "direct"
+    )]
+    pub arms: Vec<String>,
+    /// The generators; by default those that are installed.
+    #[arg(
+        long = "with",
+        value_enum,
+        value_delimiter = ',',
+        value_name = "GENERATOR,..."
+    )]
+    pub generators: Vec<Foreign>,
+    /// Turns of each generator.
+    #[arg(long, default_value_t = 8)]
+    pub rounds: usize,
+    /// Length of a turn, seconds.
+    #[arg(long, default_value_t = 2)]
+    pub seconds: u32,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Options of `stall`.
+#[derive(Debug, Args)]
+pub struct Stall {
+    /// Scenario by name or by path; its load is replaced by a steady one.
+    #[arg(default_value = "http-lb-long60")]
+    pub scenario: String,
+    /// The arm.
+    #[arg(long, default_value = "direct")]
+    pub arm: String,
+    /// Requests per second.
+    #[arg(long, default_value_t = 1000.0)]
+    pub rate: f64,
+    /// How long the servers stand still, milliseconds.
+    #[arg(long, default_value_t = 500)]
+    pub stall_ms: u32,
+    /// Length of the load, milliseconds; the stall begins in its middle.
+    #[arg(long, default_value_t = 4000)]
+    pub cell_ms: u32,
+    /// Connections that share the load.
+    #[arg(long, default_value_t = 8)]
+    pub connections: u32,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 /// Options of `gate`.

@@ -1,16 +1,19 @@
 //! The subcommands: glue between the command line and the modules that do the work.
 
+mod crosscheck;
 mod gate;
 
 use crate::binaries::{Programs, scenario_directory};
-use crate::cli::{Cli, Command, Explain, Format, Run, Up, Verify};
+use crate::cli::{Cli, Command, Explain, Format, Run, Stall, Up, Verify};
 use crate::doctor::{self, State};
 use crate::report::{self, Table};
-use crate::run::{Arena, Interrupt, Measured, Options, RunError, groups, measure_retrying};
+use crate::run::{
+    self, Arena, Interrupt, Measured, Options, StallOptions, groups, measure_retrying,
+};
 use crate::scenario::{Catalogue, Scenario};
 use crate::summary::{Status, Summary};
 use crate::verify;
-use crate::{exit, machine};
+use crate::{arms, exit, machine};
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::Write as _;
@@ -58,6 +61,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             eprintln!("recorded {cases} cases; review what git diff says");
             Ok(0)
         }
+        Command::Crosscheck(options) => crosscheck::crosscheck(&catalogue, &options),
+        Command::Stall(options) => stall(&catalogue, &options),
         Command::Doctor { format } => print_doctor(format),
     }
 }
@@ -79,28 +84,18 @@ fn list(catalogue: &Catalogue, format: Format) -> anyhow::Result<u8> {
     say(&match format {
         Format::Json => String::new(),
         Format::Markdown => table.markdown(),
-        Format::Text => format!(
-            "{}\narms: {}\n",
-            table.text(),
-            kmesh_dataplanes::NAMES.join(", ")
-        ),
+        Format::Text => format!("{}\narms: {}\n", table.text(), arms::names().join(", ")),
     })?;
     Ok(0)
 }
 
 fn run(catalogue: &Catalogue, options: &Run) -> anyhow::Result<u8> {
-    let scenarios = options
+    let mut scenarios = options
         .scenarios
         .iter()
         .map(|name| catalogue.load(name))
         .collect::<Result<Vec<Scenario>, _>>()?;
-    if let Some(unknown) = options
-        .arms
-        .iter()
-        .find(|arm| !kmesh_dataplanes::NAMES.contains(&arm.as_str()))
-    {
-        return Err(RunError::UnknownArm(unknown.clone()).into());
-    }
+    arms::choose(&mut scenarios, &options.arms)?;
     let programs = Programs::locate();
     let interrupt = Interrupt::listen().context("signals cannot be caught")?;
     let env = machine::describe(&programs.arms.envoy, std::env::args().collect());
@@ -122,8 +117,20 @@ fn run(catalogue: &Catalogue, options: &Run) -> anyhow::Result<u8> {
             .iter()
             .filter(|scenario| !scenario.arms.run.is_empty())
         {
-            let measured =
+            let mut measured =
                 measure_retrying(&mut arena, scenario, &settings, &interrupt, &progress)?;
+            if let Some(generator) = options.generator {
+                progress.set_message(format!("{}: {}", scenario.name, generator.name()));
+                let table = crosscheck::after_run(
+                    &mut arena,
+                    scenario,
+                    generator,
+                    options.quick,
+                    &interrupt,
+                )?;
+                progress.suspend(|| eprint!("{}", table.text));
+                measured.artefacts.push(table.stored);
+            }
             progress.suspend(|| publish(options, &measured))?;
             summaries.push(measured.summary);
         }
@@ -158,6 +165,52 @@ fn publish(options: &Run, measured: &Measured) -> anyhow::Result<()> {
         eprintln!("written: {}", folder.display());
     }
     Ok(())
+}
+
+fn stall(catalogue: &Catalogue, options: &Stall) -> anyhow::Result<u8> {
+    let scenario = catalogue.load(&options.scenario)?;
+    let interrupt = Interrupt::listen().context("signals cannot be caught")?;
+    let settings = StallOptions {
+        rate: options.rate,
+        stall_ms: options.stall_ms,
+        cell_ms: options.cell_ms,
+        connections: options.connections,
+    };
+    let stalled = run::stall(
+        &scenario,
+        &options.arm,
+        settings,
+        &Programs::locate(),
+        &interrupt,
+    )?;
+    if options.format == Format::Json {
+        say(&(serde_json::to_string(&stalled)? + "\n"))?;
+        return Ok(0);
+    }
+    let mut table = Table::new(
+        &["counted from", "p50 us", "p90 us", "p99 us", "p99.9 us"],
+        1..5,
+    );
+    for (what, p) in [
+        ("its start (service time)", stalled.service_us),
+        ("when it was due (intended time)", stalled.intended_us),
+    ] {
+        let figures = [p.p50, p.p90, p.p99, p.p999].map(|us| format!("{us:.0}"));
+        table.row([vec![what.to_owned()], figures.into()].concat());
+    }
+    say(&format!(
+        "{}: {} requests at {}/s over {} connections, servers stopped once for {} ms\n\n{}",
+        stalled.arm,
+        stalled.sent,
+        stalled.offered_rps,
+        options.connections,
+        stalled.stall_ms,
+        match options.format {
+            Format::Markdown => table.markdown(),
+            Format::Text | Format::Json => table.text(),
+        }
+    ))?;
+    Ok(0)
 }
 
 fn up(catalogue: &Catalogue, options: &Up) -> anyhow::Result<u8> {

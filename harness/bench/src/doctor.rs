@@ -1,7 +1,12 @@
 //! `doctor`: what makes this machine unfit for a run, and what to do about it.
 
+mod settings;
+
+pub use settings::conditions;
+
 use crate::binaries::Programs;
 use crate::machine::{self, Ticks};
+use crate::run::Foreign;
 use netns_lab::{Identity, OwnerState};
 use serde::Serialize;
 use std::path::Path;
@@ -72,6 +77,8 @@ pub fn checks(programs: &Programs) -> Vec<Check> {
         load(),
         leftovers(),
     ]);
+    checks.extend(settings::checks());
+    checks.extend([Foreign::Wrk, Foreign::Hey, Foreign::Fortio].map(generator));
     checks
 }
 
@@ -127,6 +134,24 @@ fn program(name: &'static str, path: &Path, remedy: &str) -> Check {
         path.display().to_string()
     };
     verdict(name, missing.then_some(State::Fail), found, remedy)
+}
+
+/// A generator to check ours against: welcome, not needed.
+fn generator(foreign: Foreign) -> Check {
+    let place = foreign.locate();
+    Check {
+        name: foreign.name(),
+        state: State::Ok,
+        remedy: if place.is_some() {
+            String::new()
+        } else {
+            format!("only for crosscheck: {}", foreign.remedy())
+        },
+        found: place.map_or_else(
+            || "not installed".to_owned(),
+            |path| path.display().to_string(),
+        ),
+    }
 }
 
 /// Asks `kmeshd check` whether this kernel carries the datapath.

@@ -153,6 +153,11 @@ fn arm_summary(scenario: &Scenario, arm: &str, record: &Record) -> ArmSummary {
         decides: record.deciding.iter().any(|name| name == arm),
         kernel_share: (kernel + user > 0).then(|| kernel as f64 / (kernel + user) as f64),
         bpf: record.bpf.get(arm).cloned().unwrap_or_default(),
+        shortcut_share: record
+            .messages
+            .get(arm)
+            .filter(|(_, total)| *total > 0)
+            .map(|(shortcut, total)| *shortcut as f64 / *total as f64),
         fallback: record.fallback.get(arm).cloned().unwrap_or_default(),
         served_by: record.served_by.get(arm).cloned().unwrap_or_default(),
         connections_per_client: record.connections_per_client.get(arm).copied(),

@@ -53,7 +53,7 @@ pub fn of_error(error: &anyhow::Error) -> u8 {
         None => {}
     }
     match error.downcast_ref::<RunError>() {
-        Some(RunError::UnknownArm(_)) => USAGE,
+        Some(RunError::UnknownArm(_) | RunError::Description(_)) => USAGE,
         Some(RunError::Interrupted) => INTERRUPTED,
         Some(RunError::Arm { .. } | RunError::Generator { .. }) => UNFIT,
         None => FAILED,

@@ -141,6 +141,7 @@ fn value_of(subject: &Subject, arms: &[ArmSummary], ratios: &[Ratio]) -> Option<
 fn arm_field(arm: &ArmSummary, field: &str) -> Option<f64> {
     match field {
         "kernel_share" => arm.kernel_share,
+        "shortcut_share" => arm.shortcut_share,
         "achieved_rps" => Some(arm.achieved_rps),
         "errors" => Some(arm.errors as f64),
         "wrong_decisions" => Some(arm.wrong_decisions as f64),

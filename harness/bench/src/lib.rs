@@ -6,6 +6,7 @@
 //! Everything after `run` is pure, so that a report can be made again from what is stored.
 #![forbid(unsafe_code)]
 
+pub mod arms;
 pub mod binaries;
 pub mod bpf;
 pub mod cli;

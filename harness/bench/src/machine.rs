@@ -31,6 +31,7 @@ pub fn describe(envoy: &Path, command: Vec<String>) -> Env {
         started: rfc3339(SystemTime::now()),
         seconds: 0.0,
         steal: 0.0,
+        conditions: crate::doctor::conditions(),
     }
 }
 

@@ -192,6 +192,8 @@ pub struct Record {
     pub examples: BTreeMap<String, Vec<String>>,
     /// Requests finished in user space by arm and reason.
     pub fallback: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Messages between sockets by arm, where it counts them: those that skipped TCP, and all.
+    pub messages: BTreeMap<String, (u64, u64)>,
     /// TCP connections alive in the lab per client connection, by arm, where it was counted.
     pub connections_per_client: BTreeMap<String, f64>,
     /// What each BPF program costs, by arm and program; counted in a pass of its own, after the blocks.

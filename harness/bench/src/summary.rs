@@ -112,6 +112,9 @@ pub struct ArmSummary {
     /// arms without BPF.
     #[serde(default)]
     pub bpf: BTreeMap<String, BpfCost>,
+    /// Share of the messages between sockets that skipped TCP; null but in `envoy-both-sockmap`.
+    #[serde(default)]
+    pub shortcut_share: Option<f64>,
     /// Requests finished in user space, by reason.
     pub fallback: BTreeMap<String, u64>,
     /// Answers by server.
@@ -273,4 +276,7 @@ pub struct Env {
     pub seconds: f64,
     /// Largest share of stolen CPU time seen over the run.
     pub steal: f64,
+    /// Settings of the machine that change what is measured, as `doctor` found them; empty in older results.
+    #[serde(default)]
+    pub conditions: BTreeMap<String, String>,
 }

@@ -23,7 +23,7 @@ pub fn up(
     command: &[String],
     programs: &Programs,
 ) -> anyhow::Result<u8> {
-    let kind = kmesh_dataplanes::arm(arm).ok_or_else(|| RunError::UnknownArm(arm.to_owned()))?;
+    let kind = crate::arms::find(arm)?;
     let plan = crate::run::arm_plan(scenario, programs);
     let running = kind.up(&plan).map_err(|source| RunError::Arm {
         arm: arm.to_owned(),

@@ -169,6 +169,11 @@ fn add(
             *fallback.entry(reason.clone()).or_default() += new;
         }
     }
+    if let (Some(after), Some(before)) = (&after.messages, &before.messages) {
+        let (shortcut, total) = record.messages.entry(arm.to_owned()).or_default();
+        *shortcut += after.shortcut.saturating_sub(before.shortcut);
+        *total += after.total().saturating_sub(before.total());
+    }
     Ok(())
 }
 

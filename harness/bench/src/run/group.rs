@@ -225,8 +225,7 @@ fn bring_up(lane: &Lane, scenario: &Scenario) -> Result<Contestant, RunError> {
             }
         }
     }
-    let kind =
-        kmesh_dataplanes::arm(&lane.arm).ok_or_else(|| RunError::UnknownArm(lane.arm.clone()))?;
+    let kind = crate::arms::find(&lane.arm)?;
     let arm = kind.up(&plan).map_err(|source| RunError::Arm {
         arm: name.to_owned(),
         source,

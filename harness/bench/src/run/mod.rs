@@ -2,13 +2,18 @@
 
 mod cell;
 mod connections;
+mod crosscheck;
+mod foreign;
 mod generator;
 mod group;
 mod interrupt;
 mod retry;
 mod scenario;
+mod stall;
 mod traffic;
 
+pub use crosscheck::{AGREE, CrossOptions, Crossed, cross, suits};
+pub use foreign::Foreign;
 pub(crate) use group::arm_plan;
 pub(crate) use group::same_lab;
 pub use group::{Arena, Group, Lane, groups};
@@ -16,6 +21,7 @@ pub use interrupt::Interrupt;
 pub use retry::measure_retrying;
 pub(crate) use scenario::Session;
 pub use scenario::{Measured, Options, measure};
+pub use stall::{StallOptions, Stalled, stall};
 
 /// Why a run could not be finished. All of these mean "no verdict".
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +44,11 @@ pub enum RunError {
         message: String,
     },
     /// No such arm.
-    #[error("no arm {0:?}: known are {known}", known = kmesh_dataplanes::NAMES.join(", "))]
+    #[error("no arm {0:?}: known are {known}", known = crate::arms::names().join(", "))]
     UnknownArm(String),
+    /// A described arm whose description is wrong.
+    #[error(transparent)]
+    Description(#[from] kmesh_dataplanes::DescriptionError),
     /// Ctrl-C or SIGTERM.
     #[error("interrupted; everything has been taken down")]
     Interrupted,

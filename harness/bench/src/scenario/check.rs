@@ -141,12 +141,12 @@ impl Checker<'_> {
             "missing: at least one arm",
         )?;
         for arm in &s.arms.run {
-            if !kmesh_dataplanes::NAMES.contains(&arm.as_str()) {
+            if !crate::arms::is_known(arm) {
                 return self.refuse(
                     &["arms", "run"],
                     format!(
                         "no arm {arm:?}: known are {}",
-                        kmesh_dataplanes::NAMES.join(", ")
+                        crate::arms::names().join(", ")
                     ),
                 );
             }
@@ -156,7 +156,7 @@ impl Checker<'_> {
             ("aa", &s.arms.aa),
             ("baseline", &s.arms.baseline),
         ] {
-            if !arm.is_empty() && !kmesh_dataplanes::NAMES.contains(&arm.as_str()) {
+            if !arm.is_empty() && !crate::arms::is_known(arm) {
                 return self.refuse(&["arms", key], format!("no arm {arm:?}"));
             }
         }

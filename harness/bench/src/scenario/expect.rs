@@ -14,8 +14,9 @@ pub(super) const RATIO_METRICS: [&str; 6] = [
     "cpu_us_per_request",
 ];
 /// Fields of an arm.
-pub(super) const ARM_FIELDS: [&str; 5] = [
+pub(super) const ARM_FIELDS: [&str; 6] = [
     "kernel_share",
+    "shortcut_share",
     "achieved_rps",
     "errors",
     "wrong_decisions",

@@ -1,0 +1,102 @@
+//! Which arms there are: the built-in ones, and one for each description in `scenarios/arms` (or the folder `KMESH_ARMS` names).
+
+use crate::binaries::scenario_directory;
+use crate::run::RunError;
+use crate::scenario::Scenario;
+use kmesh_dataplanes::{Arm, External, NAMES};
+use std::env;
+use std::path::PathBuf;
+
+/// Where descriptions are looked for.
+fn folder() -> PathBuf {
+    env::var_os("KMESH_ARMS")
+        .filter(|value| !value.is_empty())
+        .map_or_else(|| scenario_directory().join("arms"), PathBuf::from)
+}
+
+fn description(name: &str) -> Option<PathBuf> {
+    // A name is a file's name, never a way out of the folder.
+    let plain = !name.is_empty() && !name.contains(['/', '.']);
+    let path = folder().join(format!("{name}.toml"));
+    (plain && path.is_file()).then_some(path)
+}
+
+/// Names of the described arms, sorted.
+pub fn described() -> Vec<String> {
+    let entries = std::fs::read_dir(folder()).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+/// All names, the built-in ones first.
+pub fn names() -> Vec<String> {
+    let built_in = NAMES.iter().map(|&name| name.to_owned());
+    built_in.chain(described()).collect()
+}
+
+/// Whether there is an arm of this name; a broken description counts.
+pub fn is_known(name: &str) -> bool {
+    NAMES.contains(&name) || description(name).is_some()
+}
+
+/// The arm of this name.
+///
+/// # Errors
+/// No such arm, or a broken description.
+pub fn find(name: &str) -> Result<Box<dyn Arm>, RunError> {
+    if let Some(arm) = kmesh_dataplanes::arm(name) {
+        return Ok(arm);
+    }
+    match description(name) {
+        Some(path) => Ok(Box::new(External::read(&path)?)),
+        None => Err(RunError::UnknownArm(name.to_owned())),
+    }
+}
+
+/// Adds the described arms among `only` to every scenario, and takes out those whose programs are not on this machine, with a word on
+/// stderr.
+///
+/// # Errors
+/// An unknown name among `only`, or a broken description.
+pub fn choose(scenarios: &mut [Scenario], only: &[String]) -> Result<(), RunError> {
+    for name in only {
+        if !is_known(name) {
+            return Err(RunError::UnknownArm(name.clone()));
+        }
+        if description(name).is_some() {
+            for scenario in scenarios.iter_mut() {
+                if !scenario.arms.run.contains(name) {
+                    scenario.arms.run.push(name.clone());
+                }
+            }
+        }
+    }
+    let wanted = |name: &String| only.is_empty() || only.contains(name);
+    let mut asked: Vec<String> = scenarios
+        .iter()
+        .flat_map(|scenario| scenario.arms.run.clone())
+        .filter(|name| wanted(name))
+        .collect();
+    asked.sort();
+    asked.dedup();
+    for name in asked {
+        let Some(path) = description(&name).filter(|_| !NAMES.contains(&name.as_str())) else {
+            continue;
+        };
+        if let Some(missing) = External::read(&path)?.missing() {
+            eprintln!("arm {name} is left out: {missing}");
+            for scenario in scenarios.iter_mut() {
+                scenario.arms.run.retain(|arm| *arm != name);
+            }
+        }
+    }
+    Ok(())
+}
