@@ -1,7 +1,5 @@
 //! Arms that a file describes, shown with HAProxy: same routes, same checks, nothing left.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 mod support;
 
 use std::{collections::BTreeSet, fs, path::Path};

@@ -10,6 +10,7 @@ use crate::run::{
 use crate::scenario::{Catalogue, Scenario};
 use crate::{arms, exit};
 use anyhow::Context as _;
+use std::fmt::Write as _;
 
 /// Runs the command. Disagreement is no failure of ours: the table says why.
 pub(super) fn crosscheck(catalogue: &Catalogue, options: &Crosscheck) -> anyhow::Result<u8> {
@@ -162,12 +163,13 @@ fn reasons(rows: &[Crossed]) -> String {
     for row in rows.iter().filter(|row| !row.agrees) {
         if !said.contains(&row.generator) {
             said.push(row.generator);
-            text.push_str(&format!(
-                "{}: more than {:.0} % apart. {}.\n",
+            let _ = writeln!(
+                text,
+                "{}: more than {:.0} % apart. {}.",
                 row.generator.name(),
                 AGREE * 100.0,
                 row.differs
-            ));
+            );
         }
     }
     text

@@ -9,7 +9,7 @@ pub(crate) struct Direct {
 }
 
 impl Arm for Direct {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         self.name
     }
 

@@ -7,7 +7,7 @@ use crate::{Arm, ArmError, ArmPlan, RunningArm, nft, running::Running, stage::St
 pub(crate) struct Dnat;
 
 impl Arm for Dnat {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "dnat"
     }
 

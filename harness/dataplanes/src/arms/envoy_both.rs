@@ -18,7 +18,7 @@ use crate::{
 pub(crate) struct EnvoyBoth;
 
 impl Arm for EnvoyBoth {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "envoy-both"
     }
 

@@ -8,7 +8,7 @@ use crate::{Arm, ArmError, ArmPlan, RunningArm};
 pub(crate) struct EnvoyBothSockmap;
 
 impl Arm for EnvoyBothSockmap {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "envoy-both-sockmap"
     }
 

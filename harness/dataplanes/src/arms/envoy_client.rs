@@ -13,7 +13,7 @@ use crate::{
 pub(crate) struct EnvoyClient;
 
 impl Arm for EnvoyClient {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "envoy-client"
     }
 

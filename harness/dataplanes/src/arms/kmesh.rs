@@ -6,7 +6,7 @@ use crate::{Arm, ArmError, ArmPlan, RunningArm, kmeshd::Kmeshd, running::Running
 pub(crate) struct Kmesh;
 
 impl Arm for Kmesh {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "kmesh"
     }
 

@@ -7,7 +7,7 @@ use crate::{Arm, ArmError, ArmPlan, RunningArm};
 pub(crate) struct KmeshL4;
 
 impl Arm for KmeshL4 {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "kmesh-l4"
     }
 

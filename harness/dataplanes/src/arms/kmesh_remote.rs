@@ -7,7 +7,7 @@ use crate::{Arm, ArmError, ArmPlan, RunningArm};
 pub(crate) struct KmeshRemote;
 
 impl Arm for KmeshRemote {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "kmesh-remote"
     }
 

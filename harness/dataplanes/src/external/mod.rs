@@ -9,7 +9,7 @@ mod environment;
 pub use description::DescriptionError;
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     fs::File,
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     net::{Ipv4Addr, SocketAddr},
@@ -266,13 +266,13 @@ impl External {
         if let Some(proxy) = &self.description.client {
             places.push((plan.client, Role::Client, proxy));
         }
-        let servers: BTreeMap<&str, ()> = plan
+        let servers: BTreeSet<&str> = plan
             .servers
             .iter()
-            .map(|server| (server.pod.as_str(), ()))
+            .map(|server| server.pod.as_str())
             .collect();
         if let Some(proxy) = &self.description.server {
-            places.extend(servers.keys().map(|pod| (*pod, Role::Server, proxy)));
+            places.extend(servers.into_iter().map(|pod| (pod, Role::Server, proxy)));
         }
         places
     }
