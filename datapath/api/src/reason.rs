@@ -11,6 +11,11 @@ macro_rules! reasons {
             /// All reasons, in number order.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
+            /// The reason with that number.
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)* _ => None }
+            }
+
             /// The name in metrics and reports.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
@@ -76,6 +81,20 @@ reasons! {
     AnchorRefused = 26, "anchor_refused";
     /// The head came in more than one piece.
     SplitHead = 27, "split_head";
+    /// The route has a time limit.
+    Timeout = 28, "timeout";
+    /// The route retries.
+    Retry = 29, "retry";
+    /// The route rewrites path or host.
+    Rewrite = 30, "rewrite";
+    /// The route changes headers.
+    HeaderMutation = 31, "header_mutation";
+    /// The route copies requests to another cluster.
+    Mirror = 32, "mirror";
+    /// The route makes failures on purpose.
+    Fault = 33, "fault";
+    /// The route leads to a cluster that speaks HTTP/2.
+    Http2 = 34, "http2";
 }
 
 /// Number of counters.

@@ -92,6 +92,10 @@ pub struct Route {
     pub count: u32,
     /// Sum of the weights.
     pub total: u32,
+    /// Number of the [`crate::Reason`] why user space serves its requests; 0 = the kernel may.
+    pub passed: u32,
+    /// Padding; zero.
+    pub reserved: u32,
 }
 
 /// Predicate flag: it holds if the header is there at all.

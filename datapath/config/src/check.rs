@@ -144,6 +144,10 @@ fn check_route(
     for (i, header) in route.headers.iter().enumerate() {
         check_header(header, &place.field("match.headers").item(i))?;
     }
+    for (i, mirror) in route.policy.mirrors.iter().enumerate() {
+        let place = place.field("route.request_mirror_policies").item(i);
+        check_reference(&mirror.cluster, clusters, &place.field("cluster"))?;
+    }
     match &route.action {
         RouteAction::Cluster(name) => {
             check_reference(name, clusters, &place.field("route.cluster"))

@@ -10,6 +10,7 @@ use crate::model::{
     Config, ListenerConfig, ListenerKind, PathMatch, RouteAction, RouteConfiguration,
     WeightedCluster,
 };
+use crate::policy::{HttpOptions, RoutePolicy};
 
 /// Options for choosing the path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,10 +63,14 @@ fn certain_cluster<'c>(config: &Config, routes: &'c RouteConfiguration) -> Optio
     let RouteAction::Cluster(name) = &first.action else {
         return None;
     };
+    // Whatever a policy does to a request, a connection that goes straight to the endpoint cannot have it done.
+    let untouched = first.policy == RoutePolicy::default()
+        && routes.options == HttpOptions::default()
+        && !config.clusters[config.cluster(name)?].policy.http2;
     let every_host = host.domains.iter().any(|domain| domain == "*");
     let every_request = first.headers.is_empty() && (prefix.is_empty() || prefix == "/");
     let endpoints = &config.clusters[config.cluster(name)?].endpoints;
-    (every_host && every_request && endpoints.len() == 1).then_some(name)
+    (untouched && every_host && every_request && endpoints.len() == 1).then_some(name)
 }
 
 /// The one cluster that all routes lead to.

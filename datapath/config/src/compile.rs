@@ -10,7 +10,7 @@ use kmesh_api::limits::{
 };
 use kmesh_api::listener::{CLASS_ANCHORED, CLASS_OPAQUE, Listener};
 use kmesh_api::route::{ACTION_CLUSTER, ACTION_WEIGHTED, Route, RouteConfig, VirtualHost};
-use kmesh_api::{Address, Image};
+use kmesh_api::{Address, Image, Reason};
 
 use crate::automaton::{Automata, Meaning};
 use crate::candidates::{Candidates, merge};
@@ -20,10 +20,11 @@ use crate::error::{ConfigError, Place};
 use crate::header::Headers;
 use crate::identities::Identities;
 use crate::model::{
-    Config, LbPolicy, PathMatch, RouteAction, RouteConfiguration, RouteRule, VirtualHostConfig,
+    ClusterConfig, Config, LbPolicy, PathMatch, RouteAction, RouteConfiguration, RouteRule, VirtualHostConfig,
     WeightedCluster,
 };
 use crate::names::{ClusterName, EndpointName, Names, RouteName};
+use crate::policy::{HttpOptions, RoutePolicy};
 use crate::trie::Trie;
 
 /// A configuration in the form that decisions are made on.
@@ -32,6 +33,19 @@ pub struct Compiled {
     pub image: Box<Image>,
     /// What the indices in the tables stand for.
     pub names: Names,
+    /// What user space does besides routing.
+    pub policies: Policies,
+}
+
+/// What user space does with requests besides routing them, by the indices of the tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policies {
+    /// By route index.
+    pub routes: Vec<RoutePolicy>,
+    /// By route configuration index.
+    pub route_configs: Vec<HttpOptions>,
+    /// By cluster index.
+    pub clusters: Vec<ClusterConfig>,
 }
 
 /// Compiles a configuration. Listeners and clusters keep their indices.
@@ -48,6 +62,10 @@ pub fn compile(
     let mut compiler = Compiler {
         image: vacant(),
         names: Names::default(),
+        policies: Policies {
+            clusters: config.clusters.clone(),
+            ..Policies::default()
+        },
         document: Place::document(&config.origin),
         clusters: config
             .clusters
@@ -78,6 +96,7 @@ pub(crate) fn vacant() -> Box<Image> {
 struct Compiler<'c> {
     image: Box<Image>,
     names: Names,
+    policies: Policies,
     document: Place,
     clusters: HashMap<&'c str, u32>,
     automata: Automata,
@@ -213,6 +232,7 @@ impl Compiler<'_> {
     ) -> Result<u32, ConfigError> {
         let index = self.route_configs;
         self.route_configs += 1;
+        self.policies.route_configs.push(config.options.clone());
         let what = "route configurations";
         place.within(
             self.route_configs,
@@ -354,6 +374,11 @@ impl Compiler<'_> {
         };
         let predicates_at = predicates_at as u32;
         let predicates_count = route.headers.len() as u32;
+        let http2 = (route.action.clusters()).any(|name| {
+            let cluster = self.clusters[name] as usize;
+            self.policies.clusters[cluster].policy.http2
+        });
+        let passed = (route.policy.reason()).or_else(|| http2.then_some(Reason::Http2));
         self.image.routes[index] = Route {
             predicates_at,
             predicates_count,
@@ -361,7 +386,10 @@ impl Compiler<'_> {
             target,
             count,
             total,
+            passed: passed.map_or(0, |reason| reason as u32),
+            reserved: 0,
         };
+        self.policies.routes.push(route.policy.clone());
         Ok(index as u32)
     }
 
@@ -399,6 +427,7 @@ impl Compiler<'_> {
         Ok(Compiled {
             image: self.image,
             names: self.names,
+            policies: self.policies,
         })
     }
 }

@@ -20,6 +20,7 @@ mod identities;
 pub mod model;
 mod names;
 mod pattern;
+pub mod policy;
 mod reader;
 mod trie;
 mod values;
@@ -27,7 +28,7 @@ mod values;
 use std::path::Path;
 
 pub use class::Classes;
-pub use compile::{Compiled, compile};
+pub use compile::{Compiled, Policies, compile};
 pub use error::{ConfigError, Place};
 pub use identities::Identities;
 pub use model::Config;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::policy::{ClusterPolicy, HttpOptions, RoutePolicy};
+
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Config {
@@ -63,6 +65,8 @@ pub struct RouteConfiguration {
     pub name: String,
     /// The virtual hosts; which one serves a host depends on the domains only, not on the order.
     pub virtual_hosts: Vec<VirtualHostConfig>,
+    /// What the listener asks for besides routing.
+    pub options: HttpOptions,
 }
 
 /// Routes for a set of domains.
@@ -87,6 +91,8 @@ pub struct RouteRule {
     pub headers: Vec<HeaderMatch>,
     /// Where its requests go.
     pub action: RouteAction,
+    /// What becomes of them on the way.
+    pub policy: RoutePolicy,
 }
 
 /// A condition on the path, query excluded; case matters.
@@ -223,6 +229,8 @@ pub struct ClusterConfig {
     pub max_pending_requests: u32,
     /// How long opening a connection may take. Envoy's default is 5 s.
     pub connect_timeout: Duration,
+    /// Protocol, idle connections and further limits.
+    pub policy: ClusterPolicy,
 }
 
 /// How requests are spread over endpoints.

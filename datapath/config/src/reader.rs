@@ -111,6 +111,11 @@ impl<'v> Item<'v> {
             .ok_or_else(|| self.refuse("expected a string"))
     }
 
+    /// The `@type` of a typed configuration, if it has one; reads nothing.
+    pub(crate) fn kind(&self) -> Option<&'v str> {
+        self.value.get("@type").and_then(Value::as_str)
+    }
+
     /// A string that is not empty.
     pub(crate) fn text(&self) -> Result<&'v str, ConfigError> {
         match self.string()? {
@@ -242,6 +247,22 @@ impl<'v> Object<'v> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Takes a duration field; `None` if it is absent or zero, which switches a timeout off.
+    pub(crate) fn timeout(&mut self, name: &str) -> Result<Option<Duration>, ConfigError> {
+        let duration = self.take(name).map(|item| item.duration()).transpose()?;
+        Ok(duration.filter(|duration| !duration.is_zero()))
+    }
+
+    /// A number field.
+    pub(crate) fn number_or(&mut self, name: &str, absent: u32) -> Result<u32, ConfigError> {
+        self.take(name).map_or(Ok(absent), |item| item.number())
+    }
+
+    /// A boolean field; false if it is absent.
+    pub(crate) fn flag(&mut self, name: &str) -> Result<bool, ConfigError> {
+        self.take(name).map_or(Ok(false), |item| item.boolean())
     }
 
     /// Takes an enumeration; the first of `known` if it is absent.

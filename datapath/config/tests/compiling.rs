@@ -11,6 +11,7 @@ use kmesh_config::model::{
     ClusterConfig, HeaderMatch, LbPolicy, ListenerConfig, ListenerKind, PathMatch, RouteAction,
     RouteConfiguration, RouteRule, ValueMatch, VirtualHostConfig, WeightedCluster,
 };
+use kmesh_config::policy::{ClusterPolicy, HttpOptions, RoutePolicy};
 use kmesh_config::{Classes, Compiled, Config, Identities, compile, parse};
 
 const L4: Classes = Classes { l4: true };
@@ -31,6 +32,7 @@ fn cluster(name: &str, endpoints: u32) -> ClusterConfig {
         max_connections: 1024,
         max_pending_requests: 1024,
         connect_timeout: Duration::from_secs(5),
+        policy: ClusterPolicy::default(),
     }
 }
 
@@ -41,6 +43,7 @@ fn route(path: PathMatch, cluster: &str) -> RouteRule {
         path,
         headers: Vec::new(),
         action,
+        policy: RoutePolicy::default(),
     }
 }
 
@@ -66,6 +69,7 @@ fn listener(number: u32, virtual_hosts: Vec<VirtualHostConfig>) -> ListenerConfi
     let kind = ListenerKind::Http(RouteConfiguration {
         name: name.clone(),
         virtual_hosts,
+        options: HttpOptions::default(),
     });
     ListenerConfig {
         name,
@@ -180,7 +184,7 @@ fn l4_takes_one_cluster_and_names_the_routes_that_differ() {
 #[test]
 fn tables_and_names_agree_with_the_configuration() {
     let config = parse(include_str!("base.yaml"), "base.yaml").unwrap();
-    let Compiled { image, names } = compile(&config, &mut Identities::default(), L7).unwrap();
+    let Compiled { image, names, .. } = compile(&config, &mut Identities::default(), L7).unwrap();
     assert_eq!(names.listeners, ["web", "echo"]);
     assert_eq!(image.generation, 0);
     let classes = [

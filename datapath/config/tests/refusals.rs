@@ -117,8 +117,8 @@ fn routes() {
     );
     case(
         "{ cluster: a }",
-        "{ cluster: a, timeout: 3s }",
-        "[0].route.timeout: \"3s\": this datapath has no such timeout, only 0s",
+        "{ cluster: a, idle_timeout: 3s }",
+        "[0].route.idle_timeout: \"3s\": this datapath has no such timeout, only 0s",
     );
     case(
         "{ cluster: a }",
@@ -127,13 +127,23 @@ fn routes() {
     );
     case(
         "{ cluster: a }",
-        "{ cluster: a, retry_policy: { retry_on: 5xx } }",
-        "[0].route.retry_policy: not supported by this datapath",
+        "{ cluster: a, retry_policy: { retry_on: '5xx,envoy-ratelimited' } }",
+        "[0].route.retry_policy.retry_on: \"5xx,envoy-ratelimited\": this datapath has no condition envoy-ratelimited",
     );
     case(
         "{ cluster: a }",
-        "{ cluster: a, prefix_rewrite: /b }",
-        "[0].route.prefix_rewrite: \"/b\": not supported by this datapath",
+        "{ cluster: a, regex_rewrite: { pattern: { regex: '(' } } }",
+        "[0].route.regex_rewrite.pattern.regex: \"(\": is not a regular expression: error: unclosed group",
+    );
+    case(
+        "{ cluster: a }",
+        "{ cluster: a, request_mirror_policies: [{ cluster: c }] }",
+        "[0].route.request_mirror_policies[0].cluster: \"c\": no such cluster",
+    );
+    case(
+        "{ cluster: a }",
+        "{ cluster: a, upgrade_configs: [{ upgrade_type: CONNECT }] }",
+        "[0].route.upgrade_configs[0].upgrade_type: \"CONNECT\": tunnels are not supported by this datapath",
     );
     case(
         "{ cluster: a }",
@@ -142,8 +152,13 @@ fn routes() {
     );
     case(
         "route: { cluster: a }",
-        "route: { cluster: a }\n                request_headers_to_add: [{ header: { key: a } }]",
-        "[0].request_headers_to_add[0]: not supported by this datapath",
+        "route: { cluster: a }\n                request_headers_to_add: [{ header: { key: a, value: '%PROTOCOL%' } }]",
+        "[0].request_headers_to_add[0].header.value: \"%PROTOCOL%\": this datapath has no substitutions such as %PROTOCOL%",
+    );
+    case(
+        "route: { cluster: a }",
+        "route: { cluster: a }\n                response_headers_to_remove: [content-length]",
+        "[0].response_headers_to_remove[0]: \"content-length\": cannot be changed: message boundaries or routing depend on it",
     );
     accepted(&[
         (
@@ -335,8 +350,8 @@ fn virtual_hosts() {
     );
     case(
         "name: two",
-        "name: two\n              retry_policy: {}",
-        "[1].retry_policy: not supported by this datapath",
+        "name: two\n              retry_policy: { retry_priority: {} }",
+        "[1].retry_policy.retry_priority: not supported by this datapath",
     );
 }
 
@@ -438,8 +453,8 @@ fn http_connection_managers() {
         ),
         (
             "stat_prefix: web",
-            "stat_prefix: web\n          codec_type: HTTP2",
-            "WEB.codec_type: \"HTTP2\": not supported by this datapath, which knows AUTO and HTTP1",
+            "stat_prefix: web\n          codec_type: HTTP3",
+            "WEB.codec_type: \"HTTP3\": not supported by this datapath, which knows AUTO and HTTP1 and HTTP2",
         ),
         ("stat_prefix: web\n", "\n", "WEB.stat_prefix: is missing"),
         (
@@ -465,14 +480,14 @@ fn http_connection_managers() {
         (
             "- name: envoy.filters.http.router",
             "- name: envoy.filters.http.fault\n          - name: envoy.filters.http.router",
-            "WEB.http_filters: has 2 entries: this datapath takes exactly 1",
+            "WEB.http_filters[0].typed_config: is missing",
         ),
         (
             "router.v3.Router",
             "fault.v3.HTTPFault",
             "WEB.http_filters[0].typed_config.@type: \
              \"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault\": not supported by this \
-             datapath, which knows Router",
+             datapath, which knows Router and HTTPFault before it",
         ),
     ]);
     accepted(&[

@@ -199,10 +199,10 @@ pub fn cluster(image: &Image, route: &Route, dice: &mut impl Dice) -> Result<u32
     balance::weighted(image, route.target, route.count, drawn).ok_or(Reason::NoEndpoint)
 }
 
-/// Decides where the request whose head was scanned goes.
+/// Decides where the request whose head was scanned goes, if it is one that the kernel may carry.
 ///
 /// # Errors
-/// [`Reason::NoRoute`] (404) or [`Reason::NoEndpoint`] (503).
+/// [`Reason::NoRoute`] (404), [`Reason::NoEndpoint`] (503), or why user space serves the route ([`Route::passed`]).
 #[inline(always)]
 pub fn decide<const N: usize>(
     image: &Image,
@@ -212,6 +212,45 @@ pub fn decide<const N: usize>(
 ) -> Result<Choice, Reason> {
     let number = route(image, route_config, head)?;
     let route = &image.routes[number as usize & (ROUTES_MAX - 1)];
+    if route.passed != 0 {
+        return Err(passed(route));
+    }
+    draw(image, number, route, dice)
+}
+
+/// Decides where the request goes, whoever carries it.
+///
+/// # Errors
+/// [`Reason::NoRoute`] (404) or [`Reason::NoEndpoint`] (503).
+#[inline(always)]
+pub fn choose<const N: usize>(
+    image: &Image,
+    route_config: u32,
+    head: &Head<N>,
+    dice: &mut impl Dice,
+) -> Result<Choice, Reason> {
+    let number = route(image, route_config, head)?;
+    let route = &image.routes[number as usize & (ROUTES_MAX - 1)];
+    draw(image, number, route, dice)
+}
+
+/// The reason that [`Route::passed`] gives.
+#[inline(always)]
+fn passed(route: &Route) -> Reason {
+    match Reason::from_number(route.passed) {
+        Some(reason) => reason,
+        None => Reason::NoRoute,
+    }
+}
+
+/// Draws the cluster and its endpoint.
+#[inline(always)]
+fn draw(
+    image: &Image,
+    number: u32,
+    route: &Route,
+    dice: &mut impl Dice,
+) -> Result<Choice, Reason> {
     let cluster = cluster(image, route, dice)?;
     let endpoint = balance::endpoint(&image.clusters[cluster as usize & (CLUSTERS_MAX - 1)], dice)?;
     Ok(Choice {

@@ -14,4 +14,4 @@ pub mod path;
 pub mod repeat;
 
 pub use balance::Dice;
-pub use decide::{Choice, decide};
+pub use decide::{Choice, choose, decide};

@@ -12,6 +12,7 @@ use kmesh_config::model::{
     ClusterConfig, HeaderMatch, LbPolicy, ListenerConfig, ListenerKind, PathMatch, RouteAction,
     RouteConfiguration, RouteRule, ValueMatch, VirtualHostConfig, WeightedCluster,
 };
+use kmesh_config::policy::{ClusterPolicy, HttpOptions, RoutePolicy};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -58,6 +59,7 @@ pub fn config() -> impl Strategy<Value = Config> {
                 max_connections: 1024,
                 max_pending_requests: 1024,
                 connect_timeout: Duration::from_secs(5),
+                policy: ClusterPolicy::default(),
             };
             Config {
                 origin: "generated".to_owned(),
@@ -144,6 +146,7 @@ fn route_configuration(hosts: Vec<VirtualHostConfig>) -> RouteConfiguration {
     RouteConfiguration {
         name: "generated".to_owned(),
         virtual_hosts,
+        options: HttpOptions::default(),
     }
 }
 
@@ -175,6 +178,7 @@ fn route() -> impl Strategy<Value = RouteRule> {
         path,
         headers,
         action,
+        policy: RoutePolicy::default(),
     })
 }
 

@@ -5,6 +5,7 @@ use kmesh_config::model::{
     HeaderMatch, ListenerConfig, ListenerKind, PathMatch, RouteAction, RouteConfiguration,
     RouteRule, VirtualHostConfig, WeightedCluster,
 };
+use kmesh_config::policy::{HttpOptions, RoutePolicy};
 use kmesh_config::{Config, parse};
 use kmesh_oracle::{Prediction, Request, connection, predict};
 
@@ -15,6 +16,7 @@ fn route(path: PathMatch, headers: &[(&str, &str)]) -> RouteRule {
         path,
         headers: headers.iter().map(header).collect(),
         action: RouteAction::Cluster("none".to_owned()),
+        policy: RoutePolicy::default(),
     }
 }
 
@@ -33,6 +35,7 @@ fn config(hosts: Vec<(&[&str], Vec<RouteRule>)>) -> Config {
     let routes = RouteConfiguration {
         name: String::new(),
         virtual_hosts,
+        options: HttpOptions::default(),
     };
     let listener = ListenerConfig {
         name: "web".to_owned(),

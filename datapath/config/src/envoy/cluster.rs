@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use crate::error::ConfigError;
 use crate::model::{ClusterConfig, LbPolicy};
+use crate::policy::ClusterPolicy;
 use crate::reader::{Item, Object};
 
 /// Envoy's default for connections and for pending requests.
 const BREAKER_DEFAULT: u32 = 1024;
 /// Envoy's default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// Reads a cluster.
 pub(crate) fn read(item: &Item<'_>) -> Result<ClusterConfig, ConfigError> {
@@ -28,7 +31,8 @@ pub(crate) fn read(item: &Item<'_>) -> Result<ClusterConfig, ConfigError> {
                 duration => duration,
             },
         };
-        let (max_connections, max_pending_requests) = circuit_breakers(fields)?;
+        let (http2, idle_timeout) = protocol(fields)?;
+        let breakers = circuit_breakers(fields, http2)?;
         let endpoints = match fields.take("load_assignment") {
             None => Vec::new(),
             Some(assignment) => load_assignment(&assignment)?,
@@ -44,16 +48,84 @@ pub(crate) fn read(item: &Item<'_>) -> Result<ClusterConfig, ConfigError> {
             name,
             lb,
             endpoints,
-            max_connections,
-            max_pending_requests,
+            max_connections: breakers.connections,
+            max_pending_requests: breakers.pending,
             connect_timeout,
+            policy: ClusterPolicy {
+                http2,
+                idle_timeout,
+                max_requests: breakers.requests,
+                max_retries: breakers.retries,
+            },
         })
     })
 }
 
-/// The limits for routes of default priority: connections, pending requests.
-fn circuit_breakers(cluster: &mut Object<'_>) -> Result<(u32, u32), ConfigError> {
-    let mut limits = (BREAKER_DEFAULT, BREAKER_DEFAULT);
+/// What the endpoints speak (whether it is HTTP/2) and how long connections may be idle:
+/// `envoy.extensions.upstreams.http.v3.HttpProtocolOptions`.
+fn protocol(cluster: &mut Object<'_>) -> Result<(bool, Option<Duration>), ConfigError> {
+    let mut found = (false, ClusterPolicy::default().idle_timeout);
+    let Some(extensions) = cluster.take("typed_extension_protocol_options") else {
+        return Ok(found);
+    };
+    extensions.object(|extensions| {
+        extensions.need(HTTP_OPTIONS)?.object(|options| {
+            match options.kind()? {
+                (_, HTTP_OPTIONS) => {}
+                (kind, _) => return Err(kind.refuse("must be HttpProtocolOptions")),
+            }
+            if let Some(common) = options.take("common_http_protocol_options") {
+                common.object(|common| {
+                    if let Some(timeout) = common.take("idle_timeout") {
+                        found.1 = Some(timeout.duration()?).filter(|timeout| !timeout.is_zero());
+                    }
+                    Ok(())
+                })?;
+            }
+            options.need("explicit_http_config")?.object(|explicit| {
+                let http1 = explicit.take("http_protocol_options");
+                if let Some(http1) = &http1 {
+                    http1.object(|_| Ok(()))?;
+                }
+                match explicit.take("http2_protocol_options") {
+                    Some(http2) if http1.is_some() => {
+                        Err(http2.refuse("stands beside http_protocol_options: use one"))
+                    }
+                    Some(http2) => {
+                        found.0 = true;
+                        http2.object(|http2| {
+                            http2.ignore("initial_stream_window_size", "how Envoy buffers");
+                            http2.ignore("initial_connection_window_size", "how Envoy buffers");
+                            Ok(())
+                        })
+                    }
+                    None if http1.is_none() => Err(explicit
+                        .place
+                        .refuse("has neither http_protocol_options nor http2_protocol_options")),
+                    None => Ok(()),
+                }
+            })
+        })
+    })?;
+    Ok(found)
+}
+
+/// The limits for routes of default priority.
+struct Breakers {
+    connections: u32,
+    pending: u32,
+    requests: u32,
+    retries: u32,
+}
+
+fn circuit_breakers(cluster: &mut Object<'_>, http2: bool) -> Result<Breakers, ConfigError> {
+    let defaults = ClusterPolicy::default();
+    let mut limits = Breakers {
+        connections: BREAKER_DEFAULT,
+        pending: BREAKER_DEFAULT,
+        requests: defaults.max_requests,
+        retries: defaults.max_retries,
+    };
     let Some(breakers) = cluster.take("circuit_breakers") else {
         return Ok(limits);
     };
@@ -61,32 +133,33 @@ fn circuit_breakers(cluster: &mut Object<'_>) -> Result<(u32, u32), ConfigError>
         for item in breakers.items("thresholds")? {
             item.object(|threshold| {
                 let priority = threshold.choice("priority", &["DEFAULT", "HIGH"])?;
-                let connections = number_or_default(threshold, "max_connections")?;
-                let pending = number_or_default(threshold, "max_pending_requests")?;
-                if let Some(requests) = threshold.take("max_requests")
-                    && requests.number()? < connections
-                {
-                    return Err(requests.refuse(
-                        "this datapath bounds requests by max_connections only, which is larger",
-                    ));
-                }
-                threshold.ignore("max_retries", "nothing is retried");
+                let connections = threshold.number_or("max_connections", BREAKER_DEFAULT)?;
+                let pending = threshold.number_or("max_pending_requests", BREAKER_DEFAULT)?;
+                let retries = threshold.number_or("max_retries", defaults.max_retries)?;
+                let requests = match threshold.take("max_requests") {
+                    None => defaults.max_requests,
+                    Some(requests) if !http2 && requests.number()? < connections => {
+                        return Err(requests.refuse(
+                            "this datapath bounds requests by max_connections only, which is larger",
+                        ));
+                    }
+                    Some(requests) => requests.number()?,
+                };
                 threshold.ignore("track_remaining", "statistics only");
                 // Routes of priority HIGH are refused, so the other thresholds bind nobody.
                 if priority == "DEFAULT" {
-                    limits = (connections, pending);
+                    limits = Breakers {
+                        connections,
+                        pending,
+                        requests,
+                        retries,
+                    };
                 }
                 Ok(())
             })?;
         }
         Ok(limits)
     })
-}
-
-fn number_or_default(object: &mut Object<'_>, name: &str) -> Result<u32, ConfigError> {
-    object
-        .take(name)
-        .map_or(Ok(BREAKER_DEFAULT), |item| item.number())
 }
 
 fn load_assignment(item: &Item<'_>) -> Result<Vec<SocketAddr>, ConfigError> {

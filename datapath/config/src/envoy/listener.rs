@@ -1,8 +1,10 @@
 //! `envoy.config.listener.v3.Listener` with one HTTP connection manager or one TCP proxy.
 
-use crate::envoy::{route, weighted_clusters};
+use crate::envoy::route::{Context, FaultFilter};
+use crate::envoy::{policy, route, weighted_clusters};
 use crate::error::ConfigError;
 use crate::model::{ListenerConfig, ListenerKind, RouteConfiguration, WeightedCluster};
+use crate::policy::Codec;
 use crate::reader::{Item, Object};
 
 const HTTP: &str =
@@ -59,23 +61,19 @@ fn filter_chain(item: &Item<'_>) -> Result<ListenerKind, ConfigError> {
 
 fn http_connection_manager(fields: &mut Object<'_>) -> Result<RouteConfiguration, ConfigError> {
     fields.need("stat_prefix")?.text()?;
-    fields.allow("codec_type", &["AUTO", "HTTP1"])?;
-    let filter = fields.need("http_filters")?.only()?;
-    filter.object(|filter| {
-        filter.need("name")?.text()?;
-        filter.fixed("is_optional", false)?;
-        filter.fixed("disabled", false)?;
-        filter
-            .need("typed_config")?
-            .object(|config| match config.kind()? {
-                (_, ROUTER) => {
-                    config.ignore("dynamic_stats", "statistics only");
-                    config.ignore("suppress_envoy_headers", "no headers are added");
-                    Ok(())
-                }
-                (kind, _) => Err(kind.refuse("not supported by this datapath, which knows Router")),
-            })
-    })?;
+    let codec = match fields.choice("codec_type", &["AUTO", "HTTP1", "HTTP2"])? {
+        "HTTP1" => Codec::Http1,
+        "HTTP2" => Codec::Http2,
+        _ => Codec::Auto,
+    };
+    if let Some(options) = fields.take("http2_protocol_options") {
+        options.object(|options| {
+            options.ignore("initial_stream_window_size", "how Envoy buffers");
+            options.ignore("initial_connection_window_size", "how Envoy buffers");
+            Ok(())
+        })?;
+    }
+    let fault = http_filters(&fields.need("http_filters")?)?;
     // Headers that Envoy adds or rewrites: see the head of `envoy`.
     fields.fixed("generate_request_id", false)?;
     fields.fixed("always_set_request_id_in_response", false)?;
@@ -111,8 +109,46 @@ fn http_connection_manager(fields: &mut Object<'_>) -> Result<RouteConfiguration
     }
     fields.ignore("drain_timeout", "Envoy's own shutdown");
     fields.empty("access_log")?;
-    fields.empty("upgrade_configs")?;
-    route::configuration(&fields.need("route_config")?)
+    let context = Context {
+        fault,
+        upgrades: policy::upgrades(fields, &[])?,
+        codec,
+    };
+    route::configuration(&fields.need("route_config")?, &context)
+}
+
+/// The filters: a router, and before it perhaps a fault filter.
+fn http_filters(item: &Item<'_>) -> Result<Option<FaultFilter>, ConfigError> {
+    const KNOWN: &str = "not supported by this datapath, which knows Router and HTTPFault before it";
+    let filters = item.list()?;
+    let mut fault = None;
+    for (i, filter) in filters.iter().enumerate() {
+        let last = i + 1 == filters.len();
+        let fault_before = fault.is_some();
+        let read = filter.object(|filter| {
+            let name = filter.need("name")?.text()?.to_owned();
+            filter.fixed("is_optional", false)?;
+            filter.fixed("disabled", false)?;
+            let config = filter.need("typed_config")?;
+            if !last && !fault_before && policy::is_fault(&config) {
+                let fault = policy::fault(&config)?;
+                return Ok(Some(FaultFilter { name, fault }));
+            }
+            config.object(|config| match config.kind()? {
+                (_, ROUTER) if last => {
+                    config.ignore("dynamic_stats", "statistics only");
+                    config.ignore("suppress_envoy_headers", "no headers are added");
+                    Ok(None)
+                }
+                (kind, _) => Err(kind.refuse(KNOWN)),
+            })
+        })?;
+        fault = read.or(fault);
+    }
+    if filters.is_empty() {
+        return Err(item.refuse("has no router"));
+    }
+    Ok(fault)
 }
 
 fn tcp_proxy(fields: &mut Object<'_>) -> Result<Vec<WeightedCluster>, ConfigError> {
@@ -124,7 +160,7 @@ fn tcp_proxy(fields: &mut Object<'_>) -> Result<Vec<WeightedCluster>, ConfigErro
             name: cluster.text()?.to_owned(),
             weight: 1,
         }]),
-        (None, Some(weighted)) => weighted_clusters(&weighted),
+        (None, Some(weighted)) => weighted_clusters(&weighted, |_, _| Ok(())),
         (None, None) => Err(fields.place.field("cluster").refuse("is missing")),
         (Some(cluster), Some(_)) => Err(cluster.refuse("stands beside weighted_clusters: use one")),
     }

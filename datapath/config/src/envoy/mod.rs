@@ -7,16 +7,18 @@
 //! * No headers are added or rewritten: no `x-request-id`, `x-forwarded-proto`, `x-forwarded-for`, `x-envoy-*`, `server`
 //!   or `date`. Asking for one of them explicitly is refused; a route that matches on one is refused too, because Envoy
 //!   would match what it wrote itself.
-//! * Timeouts that Envoy has by default (15 s for a route, 5 min for an idle stream, 1 h for an idle connection) do not
-//!   exist. `0s`, which switches them off, is accepted; any other value is refused.
+//! * Timeouts that Envoy has by default for clients (15 s for a route, 5 min for an idle stream, 1 h for an idle connection)
+//!   do not exist. `0s`, which switches them off, is accepted everywhere, other values for a route and for its tries only.
+//! * `x-envoy-*` headers of requests (`x-envoy-retry-on`, `x-envoy-upstream-rq-timeout-ms`) mean nothing.
 
 mod cluster;
 mod listener;
+mod policy;
 mod route;
 
 use crate::error::ConfigError;
 use crate::model::{Config, WeightedCluster};
-use crate::reader::Item;
+use crate::reader::{Item, Object};
 
 /// Reads a bootstrap's `static_resources`, or a document that consists of their content.
 pub(crate) fn document(origin: &str, root: &Item<'_>) -> Result<Config, ConfigError> {
@@ -55,17 +57,19 @@ pub(crate) fn document(origin: &str, root: &Item<'_>) -> Result<Config, ConfigEr
     })
 }
 
-/// The `clusters` of weighted clusters: of a route and of a TCP proxy alike.
-fn weighted_clusters(item: &Item<'_>) -> Result<Vec<WeightedCluster>, ConfigError> {
+/// The `clusters` of weighted clusters: of a route and of a TCP proxy alike. `more` reads what only one of them has.
+fn weighted_clusters(
+    item: &Item<'_>,
+    mut more: impl FnMut(&mut Object<'_>, &str) -> Result<(), ConfigError>,
+) -> Result<Vec<WeightedCluster>, ConfigError> {
     item.object(|weighted| {
         let choices = weighted.need("clusters")?.list()?;
         let choices = choices.iter().map(|choice| {
             choice.object(|fields| {
                 let name = fields.need("name")?.text()?.to_owned();
-                Ok(WeightedCluster {
-                    name,
-                    weight: fields.need("weight")?.number()?,
-                })
+                let weight = fields.need("weight")?.number()?;
+                more(fields, &name)?;
+                Ok(WeightedCluster { name, weight })
             })
         });
         choices.collect()

@@ -1,32 +1,117 @@
 //! `envoy.config.route.v3.RouteConfiguration`.
 
-use crate::envoy::weighted_clusters;
+use crate::envoy::{policy, weighted_clusters};
 use crate::error::ConfigError;
 use crate::model::{
     HeaderMatch, PathMatch, RouteAction, RouteConfiguration, RouteRule, ValueMatch,
     VirtualHostConfig,
 };
+use crate::policy::{
+    Codec, Fault, HeaderMutations, HttpOptions, Mirror, RetryPolicy, RoutePolicy,
+};
 use crate::reader::{Item, Object};
 
+/// A listener's fault filter.
+pub(crate) struct FaultFilter {
+    /// By which routes refer to it.
+    pub(crate) name: String,
+    /// What it does to routes that say nothing else.
+    pub(crate) fault: Option<Fault>,
+}
+
+/// What the listener says to its routes.
+pub(crate) struct Context {
+    /// Its fault filter, if it has one.
+    pub(crate) fault: Option<FaultFilter>,
+    /// Upgrades that it allows.
+    pub(crate) upgrades: Vec<String>,
+    /// What clients speak.
+    pub(crate) codec: Codec,
+}
+
+/// What the levels above a route say: the route configuration and the virtual host.
+#[derive(Clone)]
+struct Level<'c> {
+    context: &'c Context,
+    /// From the innermost level to the outermost.
+    headers: Vec<HeaderMutations>,
+    mirrors: Vec<Mirror>,
+    retry: Option<RetryPolicy>,
+    fault: Option<Fault>,
+}
+
+impl<'c> Level<'c> {
+    fn new(context: &'c Context) -> Self {
+        Self {
+            context,
+            headers: Vec::new(),
+            mirrors: Vec::new(),
+            retry: None,
+            fault: context
+                .fault
+                .as_ref()
+                .and_then(|filter| filter.fault.clone()),
+        }
+    }
+
+    /// What a resource of this kind can say at every level.
+    fn read(&mut self, fields: &mut Object<'_>) -> Result<(), ConfigError> {
+        let headers = policy::header_mutations(fields)?;
+        if !headers.is_empty() {
+            self.headers.insert(0, headers);
+        }
+        if let Some(filters) = fields.take("typed_per_filter_config") {
+            filters.object(|filters| {
+                let name = self.context.fault.as_ref().map(|filter| &filter.name);
+                let Some(fault) = name.and_then(|name| filters.take(name)) else {
+                    return Ok(());
+                };
+                self.fault = policy::fault(&fault)?;
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What a route configuration, a virtual host and a route action can say.
+    fn read_mirrors(&mut self, fields: &mut Object<'_>) -> Result<(), ConfigError> {
+        let mirrors = policy::mirrors(fields)?;
+        if !mirrors.is_empty() {
+            self.mirrors = mirrors;
+        }
+        Ok(())
+    }
+}
+
 /// Reads a route configuration.
-pub(crate) fn configuration(item: &Item<'_>) -> Result<RouteConfiguration, ConfigError> {
+pub(crate) fn configuration(
+    item: &Item<'_>,
+    context: &Context,
+) -> Result<RouteConfiguration, ConfigError> {
     item.object(|fields| {
         let name = fields.string("name")?.to_owned();
         fields.fixed("validate_clusters", true)?;
         fields.fixed("ignore_port_in_host_matching", false)?;
         fields.fixed("ignore_path_parameters_in_path_matching", false)?;
         fields.fixed("most_specific_header_mutations_wins", false)?;
-        no_header_mutations(fields)?;
+        let mut level = Level::new(context);
+        level.read(fields)?;
+        level.read_mirrors(fields)?;
         let hosts = fields.items("virtual_hosts")?;
-        let virtual_hosts = hosts.iter().map(virtual_host).collect::<Result<_, _>>()?;
+        let hosts = hosts.iter().map(|host| virtual_host(host, level.clone()));
+        let virtual_hosts = hosts.collect::<Result<_, _>>()?;
         Ok(RouteConfiguration {
             name,
             virtual_hosts,
+            options: HttpOptions {
+                codec: context.codec,
+                fault: level.fault,
+            },
         })
     })
 }
 
-fn virtual_host(item: &Item<'_>) -> Result<VirtualHostConfig, ConfigError> {
+fn virtual_host(item: &Item<'_>, mut level: Level<'_>) -> Result<VirtualHostConfig, ConfigError> {
     item.object(|fields| {
         let name = fields.need("name")?.text()?.to_owned();
         let domains = fields.need("domains")?.list()?;
@@ -37,9 +122,14 @@ fn virtual_host(item: &Item<'_>) -> Result<VirtualHostConfig, ConfigError> {
         fields.allow("require_tls", &["NONE"])?;
         fields.fixed("include_request_attempt_count", false)?;
         fields.fixed("include_attempt_count_in_response", false)?;
-        no_header_mutations(fields)?;
+        level.read(fields)?;
+        level.read_mirrors(fields)?;
+        if let Some(item) = fields.take("retry_policy") {
+            level.retry = policy::retry(&item)?;
+        }
         let routes = fields.items("routes")?;
-        let routes = routes.iter().map(route).collect::<Result<_, _>>()?;
+        let routes = routes.iter().map(|item| route(item, level.clone()));
+        let routes = routes.collect::<Result<_, _>>()?;
         Ok(VirtualHostConfig {
             name,
             domains,
@@ -48,7 +138,7 @@ fn virtual_host(item: &Item<'_>) -> Result<VirtualHostConfig, ConfigError> {
     })
 }
 
-fn route(item: &Item<'_>) -> Result<RouteRule, ConfigError> {
+fn route(item: &Item<'_>, mut level: Level<'_>) -> Result<RouteRule, ConfigError> {
     item.object(|fields| {
         let name = fields.string("name")?.to_owned();
         let (path, headers) = fields.need("match")?.object(route_match)?;
@@ -62,15 +152,18 @@ fn route(item: &Item<'_>) -> Result<RouteRule, ConfigError> {
                 return Err(action.refuse("not supported by this datapath, which knows route"));
             }
         }
-        let action = fields.need("route")?.object(route_action)?;
+        level.read(fields)?;
+        let (action, policy) = fields
+            .need("route")?
+            .object(|fields| route_action(fields, &path, level))?;
         fields.ignore("metadata", "nothing reads it");
         fields.ignore("stat_prefix", "statistics only");
-        no_header_mutations(fields)?;
         Ok(RouteRule {
             name,
             path,
             headers,
             action,
+            policy,
         })
     })
 }
@@ -197,8 +290,12 @@ fn regex(item: &Item<'_>) -> Result<String, ConfigError> {
     })
 }
 
-fn route_action(fields: &mut Object<'_>) -> Result<RouteAction, ConfigError> {
-    fields.no_timeout("timeout")?;
+fn route_action(
+    fields: &mut Object<'_>,
+    path: &PathMatch,
+    mut level: Level<'_>,
+) -> Result<(RouteAction, RoutePolicy), ConfigError> {
+    let timeout = fields.timeout("timeout")?;
     fields.no_timeout("idle_timeout")?;
     fields.allow("priority", &["DEFAULT"])?;
     fields.fixed("append_x_forwarded_host", false)?;
@@ -206,28 +303,65 @@ fn route_action(fields: &mut Object<'_>) -> Result<RouteAction, ConfigError> {
         "cluster_not_found_response_code",
         "unknown clusters are refused at load time",
     );
-    fields.empty("request_mirror_policies")?;
     fields.empty("hash_policy")?;
     fields.empty("rate_limits")?;
-    fields.empty("upgrade_configs")?;
+    level.read_mirrors(fields)?;
+    if let Some(item) = fields.take("retry_policy") {
+        level.retry = policy::retry(&item)?;
+    }
+    let matched = match path {
+        PathMatch::Prefix(text) | PathMatch::Exact(text) | PathMatch::Separated(text) => text,
+    };
+    let path_rewrite = policy::path_rewrite(fields, matched)?;
+    let host_rewrite = match fields.take("host_rewrite_literal") {
+        None => None,
+        Some(item) => Some(item.string()?.to_owned()).filter(|host| !host.is_empty()),
+    };
+    let upgrades = policy::upgrades(fields, &level.context.upgrades)?;
     if let Some(header) = fields.take("cluster_header") {
         return Err(header
             .refuse("not supported by this datapath, which knows cluster and weighted_clusters"));
     }
-    match (fields.take("cluster"), fields.take("weighted_clusters")) {
-        (Some(cluster), None) => Ok(RouteAction::Cluster(cluster.text()?.to_owned())),
-        (None, Some(weighted)) => weighted_clusters(&weighted).map(RouteAction::Weighted),
-        (None, None) => Err(fields
-            .place
-            .refuse("has neither cluster nor weighted_clusters")),
-        (Some(cluster), Some(_)) => Err(cluster.refuse("stands beside weighted_clusters: use one")),
-    }
-}
-
-/// Lists of header mutations, at every level, must be empty.
-fn no_header_mutations(fields: &mut Object<'_>) -> Result<(), ConfigError> {
-    fields.empty("request_headers_to_add")?;
-    fields.empty("request_headers_to_remove")?;
-    fields.empty("response_headers_to_add")?;
-    fields.empty("response_headers_to_remove")
+    let mut cluster_headers: Vec<(String, HeaderMutations)> = Vec::new();
+    let action = match (fields.take("cluster"), fields.take("weighted_clusters")) {
+        (Some(cluster), None) => RouteAction::Cluster(cluster.text()?.to_owned()),
+        (None, Some(weighted)) => {
+            let choices = weighted_clusters(&weighted, |fields, name| {
+                let headers = policy::header_mutations(fields)?;
+                let known = cluster_headers.iter().find(|(other, _)| other == name);
+                match known {
+                    Some((_, other)) if *other != headers => Err(fields.place.refuse(
+                        "this datapath changes headers by cluster: use another cluster's name",
+                    )),
+                    Some(_) => Ok(()),
+                    None => {
+                        cluster_headers.push((name.to_owned(), headers));
+                        Ok(())
+                    }
+                }
+            })?;
+            RouteAction::Weighted(choices)
+        }
+        (None, None) => {
+            return Err(fields
+                .place
+                .refuse("has neither cluster nor weighted_clusters"));
+        }
+        (Some(cluster), Some(_)) => {
+            return Err(cluster.refuse("stands beside weighted_clusters: use one"));
+        }
+    };
+    cluster_headers.retain(|(_, headers)| !headers.is_empty());
+    let policy = RoutePolicy {
+        timeout,
+        retry: level.retry,
+        path_rewrite,
+        host_rewrite,
+        cluster_headers,
+        headers: level.headers,
+        mirrors: level.mirrors,
+        fault: level.fault,
+        upgrades,
+    };
+    Ok((action, policy))
 }

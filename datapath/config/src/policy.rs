@@ -1,0 +1,234 @@
+//! What a route, an HTTP listener or a cluster asks for beyond routing: done in user space, except where it is a no-op.
+//!
+//! The kernel decides such a request like any other and passes it with the reason of [`RoutePolicy::reason`].
+
+use std::time::Duration;
+
+use kmesh_api::Reason;
+use serde::Serialize;
+
+/// What becomes of a route's requests and responses on the way. The default is nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RoutePolicy {
+    /// Longest time from the end of the request to the end of the response; 504 after it. `None`: no limit.
+    pub timeout: Option<Duration>,
+    /// When to try again.
+    pub retry: Option<RetryPolicy>,
+    /// What becomes of the path.
+    pub path_rewrite: Option<PathRewrite>,
+    /// The host that the upstream sees, if not the client's.
+    pub host_rewrite: Option<String>,
+    /// Header changes of weighted clusters, by cluster name; done before `headers`.
+    pub cluster_headers: Vec<(String, HeaderMutations)>,
+    /// Header changes of the route, its virtual host and its route configuration, in this order.
+    pub headers: Vec<HeaderMutations>,
+    /// Clusters that get a copy of each request.
+    pub mirrors: Vec<Mirror>,
+    /// Failures made on purpose.
+    pub fault: Option<Fault>,
+    /// Protocols that a client may upgrade to, in lower case.
+    pub upgrades: Vec<String>,
+}
+
+impl RoutePolicy {
+    /// Why the kernel leaves this route's requests to user space; `None` if the policy changes nothing.
+    ///
+    /// Upgrades do not count: the kernel passes a request that asks for one whatever its route says.
+    pub fn reason(&self) -> Option<Reason> {
+        if self.fault.is_some() {
+            Some(Reason::Fault)
+        } else if self.timeout.is_some() {
+            Some(Reason::Timeout)
+        } else if self.retry.is_some() {
+            Some(Reason::Retry)
+        } else if self.path_rewrite.is_some() || self.host_rewrite.is_some() {
+            Some(Reason::Rewrite)
+        } else if !self.headers.is_empty() || !self.cluster_headers.is_empty() {
+            Some(Reason::HeaderMutation)
+        } else if !self.mirrors.is_empty() {
+            Some(Reason::Mirror)
+        } else {
+            None
+        }
+    }
+}
+
+/// `envoy.config.route.v3.RetryPolicy`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RetryPolicy {
+    /// What is retried, besides the statuses below.
+    pub on: Vec<RetryOn>,
+    /// `retriable-status-codes` with the codes.
+    pub statuses: Vec<u16>,
+    /// gRPC status codes of trailers-only responses (`cancelled`, `unavailable` and others by name).
+    pub grpc_statuses: Vec<u16>,
+    /// Tries after the first one; not 0.
+    pub retries: u32,
+    /// Longest time for one try.
+    pub per_try_timeout: Option<Duration>,
+    /// First back-off interval; the wait is random below it, and it doubles with each try.
+    pub base_interval: Duration,
+    /// Largest back-off interval.
+    pub max_interval: Duration,
+}
+
+/// A condition for trying again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum RetryOn {
+    /// `connect-failure`: no connection could be made.
+    ConnectFailure,
+    /// `refused-stream`: the upstream refused the HTTP/2 stream.
+    RefusedStream,
+    /// `reset`: no response at all.
+    Reset,
+    /// `5xx`: any status from 500, or no response.
+    ServerError,
+    /// `gateway-error`: 502, 503 or 504, or no response.
+    GatewayError,
+    /// `retriable-4xx`: 409.
+    Conflict,
+}
+
+/// A change of the path; the query stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum PathRewrite {
+    /// What the route matched, of this length in bytes, is replaced by the text.
+    Prefix(usize, String),
+    /// Every match of the expression is replaced; `\1` in the substitution stands for the first group.
+    Regex {
+        /// In RE2's syntax.
+        pattern: String,
+        /// With `\0` to `\9` for groups and `\\` for a backslash.
+        substitution: String,
+    },
+}
+
+/// Changes to the headers of requests and responses at one level of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HeaderMutations {
+    /// For requests.
+    pub request: Mutations,
+    /// For responses.
+    pub response: Mutations,
+}
+
+impl HeaderMutations {
+    /// Nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.request.is_empty() && self.response.is_empty()
+    }
+}
+
+/// Changes to the headers of one message: first the removals, then the rest in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Mutations {
+    /// Names to remove, in lower case.
+    pub remove: Vec<String>,
+    /// Headers to set.
+    pub add: Vec<HeaderAddition>,
+}
+
+impl Mutations {
+    /// Nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.add.is_empty()
+    }
+}
+
+/// `envoy.config.core.v3.HeaderValueOption`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HeaderAddition {
+    /// Name in lower case.
+    pub name: String,
+    /// Value, with no substitutions in it.
+    pub value: String,
+    /// What if the header is there, or is not.
+    pub action: AppendAction,
+}
+
+/// `envoy.config.core.v3.HeaderValueOption.HeaderAppendAction`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum AppendAction {
+    /// Add another one, or the first.
+    Append,
+    /// Only if there is none.
+    AddIfAbsent,
+    /// Replace all, or add.
+    Overwrite,
+    /// Replace all; nothing if there is none.
+    OverwriteIfExists,
+}
+
+/// A cluster that gets copies of requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mirror {
+    /// Its name.
+    pub cluster: String,
+    /// How many of the requests.
+    pub share: Share,
+    /// Whether the copy's host ends in `-shadow`.
+    pub host_suffix: bool,
+}
+
+/// A part of all requests, in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Share(pub u32);
+
+impl Share {
+    /// All of it.
+    pub const ALL: Self = Self(1_000_000);
+}
+
+/// `envoy.extensions.filters.http.fault.v3.HTTPFault`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Requests wait this long.
+    pub delay: Option<(Duration, Share)>,
+    /// Requests are answered with this status.
+    pub abort: Option<(u16, Share)>,
+}
+
+/// What an HTTP listener asks for as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HttpOptions {
+    /// What clients speak.
+    pub codec: Codec,
+    /// Failures for requests that match no route.
+    pub fault: Option<Fault>,
+}
+
+/// `HttpConnectionManager.CodecType`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Codec {
+    /// HTTP/1.1, or HTTP/2 if the connection begins with its preface.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
+
+/// What a cluster asks for besides its endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClusterPolicy {
+    /// The endpoints speak HTTP/2 with prior knowledge (gRPC); otherwise HTTP/1.1.
+    pub http2: bool,
+    /// A connection unused for this long is closed; Envoy's default is 1 h. `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// Circuit breaker: HTTP/2 requests at once. Envoy's default is 1024.
+    pub max_requests: u32,
+    /// Circuit breaker: retries at once. Envoy's default is 3.
+    pub max_retries: u32,
+}
+
+impl Default for ClusterPolicy {
+    fn default() -> Self {
+        Self {
+            http2: false,
+            idle_timeout: Some(Duration::from_hours(1)),
+            max_requests: 1024,
+            max_retries: 3,
+        }
+    }
+}
