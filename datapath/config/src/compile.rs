@@ -20,8 +20,8 @@ use crate::error::{ConfigError, Place};
 use crate::header::Headers;
 use crate::identities::Identities;
 use crate::model::{
-    ClusterConfig, Config, LbPolicy, PathMatch, RouteAction, RouteConfiguration, RouteRule, VirtualHostConfig,
-    WeightedCluster,
+    ClusterConfig, Config, LbPolicy, PathMatch, RouteAction, RouteConfiguration, RouteRule,
+    VirtualHostConfig, WeightedCluster,
 };
 use crate::names::{ClusterName, EndpointName, Names, RouteName};
 use crate::policy::{HttpOptions, RoutePolicy};

@@ -60,8 +60,6 @@ pub struct Daemon {
     state: Mutex<State>,
 }
 
-/// How often retired upstreams are collected.
-const REAP: Duration = Duration::from_millis(10);
 /// How often the files are looked at.
 const FOLLOW: Duration = Duration::from_millis(200);
 
@@ -88,7 +86,7 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
     daemon.configure()?;
     daemon.enrol()?;
     tokio::spawn(status::answer(Arc::clone(&daemon), listener));
-    tokio::spawn(reap(Arc::clone(&daemon.node)));
+    tokio::spawn(upstream::follow_retired(Arc::clone(&daemon.node)));
     tokio::spawn(upstream::follow_hangups(Arc::clone(&daemon.node)));
     tokio::spawn(upstream::follow_relays(Arc::clone(&daemon.node)));
     tokio::spawn(follow(Arc::clone(&daemon)));
@@ -129,14 +127,10 @@ impl Daemon {
             .generation()
             .map_or(0, |generation| generation.number)
             + 1;
-        swap(&self.node.datapath(), number, &compiled.image);
-        let endpoints = &compiled.image.endpoints[..compiled.names.endpoints.len()];
+        let generation = Generation::new(number, compiled)?;
+        swap(&self.node.datapath(), number, &generation.image);
+        let endpoints = &generation.names.endpoints;
         let endpoints: HashSet<u32> = endpoints.iter().map(|endpoint| endpoint.id).collect();
-        let generation = Generation {
-            number,
-            image: compiled.image,
-            names: compiled.names,
-        };
         self.node.set_generation(Arc::new(generation));
         upstream::retire(&self.node, |key| !endpoints.contains(&key.endpoint));
         info!(generation = number, config = %self.options.config.display(), "configured");
@@ -200,15 +194,6 @@ impl Daemon {
                 state.refused.insert(what, text);
             }
         }
-    }
-}
-
-async fn reap(node: Arc<Node>) {
-    let mut ticks = interval(REAP);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    loop {
-        ticks.tick().await;
-        upstream::reap(&node);
     }
 }
 

@@ -4,8 +4,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use kmesh_api::Image;
-use kmesh_config::Names;
+use kmesh_config::{Compiled, Names, Policies};
 
+use crate::fallback::Rewrite;
 use crate::load::Datapath;
 
 /// One compiled configuration, as user space decides with it.
@@ -16,6 +17,28 @@ pub struct Generation {
     pub image: Box<Image>,
     /// What the indices in the tables mean.
     pub names: Names,
+    /// What is done besides routing.
+    pub policies: Policies,
+    /// Path rewrites by route index.
+    pub rewrites: Vec<Option<Rewrite>>,
+}
+
+impl Generation {
+    /// A compiled configuration with its number.
+    ///
+    /// # Errors
+    /// If a rewrite's expression is not one.
+    pub fn new(number: u64, compiled: Compiled) -> Result<Self, regex::Error> {
+        let policies = compiled.policies;
+        let rewrites = policies.routes.iter().map(Rewrite::of);
+        Ok(Self {
+            number,
+            image: compiled.image,
+            names: compiled.names,
+            rewrites: rewrites.collect::<Result<_, _>>()?,
+            policies,
+        })
+    }
 }
 
 /// Makes `image` the active configuration of the kernel.

@@ -10,6 +10,7 @@ use tokio::net::UnixListener;
 use tracing::debug;
 
 use crate::daemon::Daemon;
+use crate::upstream;
 
 /// Opens the socket.
 ///
@@ -27,14 +28,15 @@ pub async fn answer(daemon: Arc<Daemon>, listener: UnixListener) {
         let Ok((mut stream, _)) = listener.accept().await else {
             continue;
         };
-        let document = serde_json::to_vec(&status(&daemon)).unwrap_or_default();
+        let document = serde_json::to_vec(&status(&daemon).await).unwrap_or_default();
         if let Err(error) = stream.write_all(&document).await {
             debug!(%error, "a status reader left early");
         }
     }
 }
 
-fn status(daemon: &Daemon) -> Status {
+async fn status(daemon: &Daemon) -> Status {
+    let leases = upstream::verify(&daemon.node).await;
     let node = &daemon.node;
     let counts = node.datapath().reason_counts().unwrap_or_default();
     Status {
@@ -48,5 +50,6 @@ fn status(daemon: &Daemon) -> Status {
         connections: connections(&counts),
         upstreams: node.upstreams.donated() as u64,
         anchors: node.anchors().len() as u64,
+        leases,
     }
 }

@@ -245,12 +245,7 @@ fn passed(route: &Route) -> Reason {
 
 /// Draws the cluster and its endpoint.
 #[inline(always)]
-fn draw(
-    image: &Image,
-    number: u32,
-    route: &Route,
-    dice: &mut impl Dice,
-) -> Result<Choice, Reason> {
+fn draw(image: &Image, number: u32, route: &Route, dice: &mut impl Dice) -> Result<Choice, Reason> {
     let cluster = cluster(image, route, dice)?;
     let endpoint = balance::endpoint(&image.clusters[cluster as usize & (CLUSTERS_MAX - 1)], dice)?;
     Ok(Choice {

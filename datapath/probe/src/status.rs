@@ -29,6 +29,28 @@ pub struct Status {
     pub upstreams: u64,
     /// Client connections that have an anchor.
     pub anchors: u64,
+    /// Upstream slots by state, and what is wrong with them.
+    #[serde(default)]
+    pub leases: Leases,
+}
+
+/// Upstream slots by state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leases {
+    /// In a pool.
+    pub free: u64,
+    /// Leased to a client.
+    pub leased: u64,
+    /// Leased, and the response is relayed.
+    pub relayed: u64,
+    /// About to be closed.
+    pub retired: u64,
+    /// Being opened or used in user space.
+    pub user: u64,
+    /// Of the leased ones: whose client is gone while the server has not noticed yet, or not here yet.
+    pub abandoned: u64,
+    /// Leases lost, held twice or held by nobody; empty unless the datapath has a defect.
+    pub violations: Vec<String>,
 }
 
 /// Requests since the daemon started.
@@ -112,6 +134,15 @@ impl fmt::Display for Status {
         }
         writeln!(f, "  pods           {}", self.pods.join(" "))?;
         writeln!(f, "  upstreams      {} in the kernel", self.upstreams)?;
+        let leases = &self.leases;
+        writeln!(
+            f,
+            "  leases         {} free, {} leased, {} relayed, {} retired, {} in user space",
+            leases.free, leases.leased, leases.relayed, leases.retired, leases.user
+        )?;
+        for violation in &leases.violations {
+            writeln!(f, "  VIOLATION      {violation}")?;
+        }
         writeln!(f, "  anchors        {}", self.anchors)?;
         for (outcome, count) in &self.connections {
             writeln!(f, "  connections    {outcome} {count}")?;

@@ -119,7 +119,8 @@ fn http_connection_manager(fields: &mut Object<'_>) -> Result<RouteConfiguration
 
 /// The filters: a router, and before it perhaps a fault filter.
 fn http_filters(item: &Item<'_>) -> Result<Option<FaultFilter>, ConfigError> {
-    const KNOWN: &str = "not supported by this datapath, which knows Router and HTTPFault before it";
+    const KNOWN: &str =
+        "not supported by this datapath, which knows Router and HTTPFault before it";
     let filters = item.list()?;
     let mut fault = None;
     for (i, filter) in filters.iter().enumerate() {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::error::ConfigError;
-use crate::values;
 use crate::policy::{
-    AppendAction, Fault, HeaderAddition, HeaderMutations, Mirror, Mutations, PathRewrite,
-    RetryOn, RetryPolicy, Share,
+    AppendAction, Fault, HeaderAddition, HeaderMutations, Mirror, Mutations, PathRewrite, RetryOn,
+    RetryPolicy, Share,
 };
 use crate::reader::{Item, Object};
+use crate::values;
 
 const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
 /// Names that Envoy does not let configurations change, besides those that begin with a colon.
@@ -200,7 +200,10 @@ fn literal(item: &Item<'_>) -> Result<String, ConfigError> {
     if plain.contains('%') {
         return Err(item.refuse("this datapath has no substitutions such as %PROTOCOL%"));
     }
-    if text.bytes().any(|byte| byte < b' ' && byte != b'\t' || byte == 0x7f) {
+    if text
+        .bytes()
+        .any(|byte| byte < b' ' && byte != b'\t' || byte == 0x7f)
+    {
         return Err(item.refuse("is not a header value"));
     }
     Ok(text.replace("%%", "%"))

@@ -6,9 +6,7 @@ use crate::model::{
     HeaderMatch, PathMatch, RouteAction, RouteConfiguration, RouteRule, ValueMatch,
     VirtualHostConfig,
 };
-use crate::policy::{
-    Codec, Fault, HeaderMutations, HttpOptions, Mirror, RetryPolicy, RoutePolicy,
-};
+use crate::policy::{Codec, Fault, HeaderMutations, HttpOptions, Mirror, RetryPolicy, RoutePolicy};
 use crate::reader::{Item, Object};
 
 /// A listener's fault filter.

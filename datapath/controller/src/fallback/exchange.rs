@@ -1,120 +1,365 @@
-//! One exchange with an endpoint over HTTP/1.1, and what becomes of the connection afterwards.
+//! One try of a request at an endpoint: a connection, the exchange, and what becomes of the connection afterwards.
+//!
+//! HTTP/1.1 connections carry one exchange at a time and are donated to the kernel when it could have carried the request;
+//! HTTP/2 connections are shared by all requests of a pod to an endpoint and stay here.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
-use hyper::body::{Frame, Incoming, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Parts, SendRequest};
+use hyper::client::conn::http2;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kmesh_api::cluster::Endpoint;
+use kmesh_api::limits::ENDPOINTS_MAX;
 use kmesh_api::pool::PoolKey;
+use kmesh_config::model::ClusterConfig;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
-use super::anchor::Anchor;
-use super::serve::{Destination, keeps_open, strip_hop_by_hop};
+use super::body::BoxError;
+use super::headers::keeps_open;
+use crate::generation::Generation;
 use crate::node::Node;
 use crate::pods::Pod;
-use crate::upstream::{Opened, Slot, donate, open};
+use crate::upstream::{Breaker, Opened, Slot, Ticket, UpstreamError, donate, grow, open, reclaim};
 
-type Driver = JoinHandle<hyper::Result<Parts<TokioIo<TcpStream>>>>;
+/// A request's body as an upstream gets it.
+pub(super) type Outgoing = UnsyncBoxBody<Bytes, BoxError>;
+
+/// The task that drives an HTTP/1.1 connection; its end hands the socket back.
+pub(super) type Driver = JoinHandle<hyper::Result<Parts<TokioIo<TcpStream>>>>;
+
+/// HTTP/2 requests share a connection through clones of this.
+pub type Shared = http2::SendRequest<Outgoing>;
+
+/// Why a try gave no response.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// No connection.
+    #[error("remote connection failure")]
+    Connect(#[source] UpstreamError),
+    /// The connection could not be used for HTTP, or broke off before the response's head.
+    #[error("connection termination")]
+    Reset(#[source] hyper::Error),
+    /// The HTTP/2 stream was refused: the request was not looked at.
+    #[error("remote refused stream reset")]
+    Refused(#[source] hyper::Error),
+    /// The HTTP/2 stream was reset.
+    #[error("remote reset")]
+    StreamReset(#[source] hyper::Error),
+    /// The time for one try is over.
+    #[error("per-try timeout")]
+    TryTimeout,
+    /// A circuit breaker is open.
+    #[error("overflow")]
+    Overflow,
+}
+
+impl Failure {
+    fn broken(error: hyper::Error) -> Self {
+        let reason = std::error::Error::source(&error)
+            .and_then(|source| source.downcast_ref::<h2::Error>())
+            .and_then(h2::Error::reason);
+        match reason {
+            Some(h2::Reason::REFUSED_STREAM) => Self::Refused(error),
+            Some(_) => Self::StreamReset(error),
+            None => Self::Reset(error),
+        }
+    }
+}
+
+/// Where a try goes.
+#[derive(Clone)]
+pub(super) struct Target {
+    /// The configuration that it was decided with.
+    pub generation: Arc<Generation>,
+    /// The cluster's index.
+    pub cluster: u32,
+    /// The endpoint's index.
+    pub endpoint: u32,
+}
+
+impl Target {
+    /// The cluster.
+    pub(super) fn cluster(&self) -> &ClusterConfig {
+        &self.generation.policies.clusters[self.cluster as usize]
+    }
+
+    /// The cluster's stable id.
+    pub(super) fn cluster_id(&self) -> u32 {
+        self.generation.names.clusters[self.cluster as usize].id
+    }
+
+    fn endpoint(&self) -> &Endpoint {
+        &self.generation.image.endpoints[self.endpoint as usize & (ENDPOINTS_MAX - 1)]
+    }
+
+    fn key(&self, pod: &Pod) -> PoolKey {
+        PoolKey {
+            pod: pod.index,
+            endpoint: self.endpoint().id,
+        }
+    }
+}
 
 /// A user-space connection to an endpoint, between exchanges.
 pub struct Idle {
-    sender: SendRequest<Incoming>,
+    sender: SendRequest<Outgoing>,
     driver: Driver,
     slot: Option<Slot>,
     key: PoolKey,
+    ticket: Ticket,
+    /// How long it may be unused.
+    patience: Option<Duration>,
+    since: Instant,
 }
 
 impl Idle {
     /// Whether another request can be sent on it.
     pub fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+        !self.sender.is_closed() && self.expiry().is_none_or(|expiry| Instant::now() < expiry)
+    }
+
+    /// When it has been unused for too long.
+    pub fn expiry(&self) -> Option<Instant> {
+        self.patience.map(|patience| self.since + patience)
     }
 }
 
-/// Sends the request to its destination and returns the response, whose body streams through.
-///
-/// # Errors
-/// If the endpoint cannot be reached or breaks off before the response's head.
-pub(super) async fn forward(
-    node: &Arc<Node>,
-    pod: &Pod,
-    anchor: &Arc<Anchor>,
-    destination: Destination,
-    mut request: Request<Incoming>,
-) -> anyhow::Result<Response<Body>> {
-    let key = PoolKey {
-        pod: pod.index,
-        endpoint: destination.id,
-    };
-    let idle = node.upstreams.take_idle(key);
-    let mut connection = match idle {
-        Some(connection) => connection,
-        None => connect(node, pod, &destination).await?,
-    };
-    strip_hop_by_hop(request.headers_mut());
-    let target = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
-    *request.uri_mut() = target.parse()?;
-    let mut response = connection.sender.send_request(request).await?;
-    let reusable = keeps_open(response.headers());
-    strip_hop_by_hop(response.headers_mut());
-    let (parts, body) = response.into_parts();
-    let donate = destination.kernel_bound;
-    let after = After {
-        node: Arc::clone(node),
-        connection,
-        reusable,
-        donate,
-    };
-    Ok(Response::from_parts(
-        parts,
-        Body::stream(Arc::clone(anchor), body, after),
-    ))
+/// An HTTP/1.1 connection that carries an exchange.
+pub(super) struct Busy {
+    idle: Idle,
+    target: Target,
+    pod: Arc<Pod>,
+    node: Arc<Node>,
 }
 
-async fn connect(node: &Arc<Node>, pod: &Pod, destination: &Destination) -> anyhow::Result<Idle> {
-    let Opened { stream, slot, key } =
-        open(node, pod, destination.endpoint, destination.id).await?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+impl Busy {
+    /// The connection's driver, for a switch of protocols: it ends when the switch is made.
+    pub(super) fn into_driver(self) -> (Driver, Ticket) {
+        (self.idle.driver, self.idle.ticket)
+    }
+}
+
+/// What carried an exchange.
+pub(super) enum Carrier {
+    /// A connection of its own.
+    Own(Box<Busy>),
+    /// A place on a shared one.
+    Shared {
+        /// Its part of the limit.
+        _place: Ticket,
+    },
+}
+
+/// Sends the request and waits for the response's head.
+///
+/// # Errors
+/// [`Failure`]; the request may have been sent.
+pub(super) async fn send(
+    node: &Arc<Node>,
+    pod: &Arc<Pod>,
+    target: &Target,
+    mut request: Request<Outgoing>,
+) -> Result<(Response<Incoming>, Carrier), Failure> {
+    let breaker = node.upstreams.breaker(pod.index, target.cluster_id());
+    if target.cluster().policy.http2 {
+        let most = target.cluster().policy.max_requests;
+        let place = breaker.request(most).ok_or(Failure::Overflow)?;
+        let mut shared = share(node, pod, target, &breaker).await?;
+        shared.ready().await.map_err(Failure::broken)?;
+        let response = shared
+            .send_request(request)
+            .await
+            .map_err(Failure::broken)?;
+        return Ok((response, Carrier::Shared { _place: place }));
+    }
+    loop {
+        let mut idle = acquire(node, pod, target, &breaker).await?;
+        match idle.sender.try_send_request(request).await {
+            Ok(response) => {
+                let busy = Busy {
+                    idle,
+                    target: target.clone(),
+                    pod: Arc::clone(pod),
+                    node: Arc::clone(node),
+                };
+                return Ok((response, Carrier::Own(Box::new(busy))));
+            }
+            // Nothing of it was sent: the connection had ended before. Envoy would not have had it in its pool any more.
+            Err(mut failed) => match failed.take_message() {
+                Some(unsent) => request = unsent,
+                None => return Err(Failure::broken(failed.into_error())),
+            },
+        }
+    }
+}
+
+/// An idle connection, or a new one as soon as the circuit breaker allows it.
+async fn acquire(
+    node: &Arc<Node>,
+    pod: &Arc<Pod>,
+    target: &Target,
+    breaker: &Arc<Breaker>,
+) -> Result<Idle, Failure> {
+    /// The kernel does not say when it frees a connection.
+    const POLL: Duration = Duration::from_millis(2);
+    let key = target.key(pod);
+    if let Some(idle) = node.upstreams.take_idle(key) {
+        return Ok(idle);
+    }
+    let cluster = target.cluster();
+    let _waiting = breaker
+        .pending(cluster.max_pending_requests)
+        .ok_or(Failure::Overflow)?;
+    loop {
+        let freed = breaker.freed.notified();
+        if let Some(idle) = node.upstreams.take_idle(key) {
+            return Ok(idle);
+        }
+        if let Some(ticket) = breaker.connection(key.endpoint, cluster.max_connections) {
+            return connect(node, pod, target, ticket).await;
+        }
+        // Closing a free one of the kernel's makes room.
+        reclaim(node, key);
+        tokio::select! {
+            () = freed => {}
+            () = sleep(POLL) => {}
+        }
+    }
+}
+
+async fn connect(
+    node: &Arc<Node>,
+    pod: &Arc<Pod>,
+    target: &Target,
+    ticket: Ticket,
+) -> Result<Idle, Failure> {
+    let endpoint = target.endpoint();
+    let patience = target.cluster().connect_timeout;
+    let opened = open(
+        node,
+        pod,
+        endpoint.address.into(),
+        endpoint.id,
+        patience,
+        ticket,
+    );
+    let Opened {
+        stream,
+        slot,
+        key,
+        ticket,
+    } = opened.await.map_err(Failure::Connect)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(Failure::Reset)?;
     let driver = tokio::spawn(connection.without_shutdown());
     Ok(Idle {
         sender,
         driver,
         slot,
         key,
+        ticket,
+        patience: target.cluster().policy.idle_timeout,
+        since: Instant::now(),
     })
 }
 
+/// The pod's HTTP/2 connection to the endpoint.
+async fn share(
+    node: &Arc<Node>,
+    pod: &Arc<Pod>,
+    target: &Target,
+    breaker: &Arc<Breaker>,
+) -> Result<Shared, Failure> {
+    let key = target.key(pod);
+    if let Some(shared) = node.upstreams.shared(key) {
+        return Ok(shared);
+    }
+    let cluster = target.cluster();
+    let _waiting = breaker
+        .pending(cluster.max_pending_requests)
+        .ok_or(Failure::Overflow)?;
+    // One request opens the connection, those that come meanwhile use it.
+    let opening = node.upstreams.opening(key);
+    let _turn = opening.lock().await;
+    if let Some(shared) = node.upstreams.shared(key) {
+        return Ok(shared);
+    }
+    let ticket = breaker
+        .connection(key.endpoint, cluster.max_connections)
+        .ok_or(Failure::Overflow)?;
+    let endpoint = target.endpoint();
+    let patience = cluster.connect_timeout;
+    let opened = open(
+        node,
+        pod,
+        endpoint.address.into(),
+        endpoint.id,
+        patience,
+        ticket,
+    );
+    let Opened { stream, ticket, .. } = opened.await.map_err(Failure::Connect)?;
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(Failure::broken)?;
+    let node_of_driver = Arc::clone(node);
+    tokio::spawn(async move {
+        let ended = connection.await;
+        if let Err(error) = ended {
+            tracing::debug!(%error, "an HTTP/2 upstream ended early");
+        }
+        node_of_driver.upstreams.forget_shared(key);
+        drop(ticket);
+    });
+    node.upstreams.keep_shared(key, sender.clone());
+    Ok(sender)
+}
+
 /// What to do with the connection once the response is complete.
-struct After {
-    node: Arc<Node>,
-    connection: Idle,
+pub(super) struct After {
+    carrier: Carrier,
     reusable: bool,
     donate: bool,
 }
 
 impl After {
-    fn complete(self) {
-        let Self {
+    /// `donate` if the kernel could have carried the request.
+    pub(super) fn new(carrier: Carrier, response: &Response<Incoming>, donate: bool) -> Self {
+        Self {
+            carrier,
+            reusable: keeps_open(response.headers()),
+            donate,
+        }
+    }
+
+    /// The response is complete.
+    pub(super) fn complete(self) {
+        let Carrier::Own(busy) = self.carrier else {
+            return;
+        };
+        let Busy {
+            mut idle,
+            target,
+            pod,
             node,
-            connection,
-            reusable,
-            donate: to_kernel,
-        } = self;
-        if !reusable || !connection.is_open() {
+        } = *busy;
+        if !self.reusable || !idle.is_open() {
             return;
         }
-        if !to_kernel || connection.slot.is_none() {
-            let key = connection.key;
-            node.upstreams.keep_idle(key, connection);
+        if !self.donate || idle.slot.is_none() {
+            idle.since = Instant::now();
+            let breaker = node.upstreams.breaker(pod.index, target.cluster_id());
+            node.upstreams.keep_idle(idle.key, idle);
+            breaker.freed.notify_waiters();
             return;
         }
         tokio::spawn(async move {
@@ -123,90 +368,26 @@ impl After {
                 driver,
                 slot,
                 key,
-            } = connection;
+                ticket,
+                patience,
+                ..
+            } = idle;
             // Without a sender the driver finishes and hands the socket back.
             drop(sender);
             if let Ok(Ok(Parts { io, read_buf, .. })) = driver.await
                 && read_buf.is_empty()
             {
-                donate(
-                    &node,
-                    Opened {
-                        stream: io.into_inner(),
-                        slot,
-                        key,
-                    },
-                );
+                let opened = Opened {
+                    stream: io.into_inner(),
+                    slot,
+                    key,
+                    ticket,
+                };
+                donate(&node, opened, patience);
+                let breaker = node.upstreams.breaker(pod.index, target.cluster_id());
+                let endpoint = target.endpoint().address.into();
+                grow(&node, &pod, endpoint, key, target.cluster(), &breaker).await;
             }
         });
-    }
-}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// A response body on its way to the client. Its end counts as the answer to one request.
-pub(super) struct Body {
-    inner: BoxBody<Bytes, BoxError>,
-    anchor: Arc<Anchor>,
-    after: Option<After>,
-    finished: bool,
-}
-
-impl Body {
-    /// A body made here.
-    pub(super) fn last(anchor: Arc<Anchor>, inner: BoxBody<Bytes, BoxError>) -> Self {
-        Self {
-            inner,
-            anchor,
-            after: None,
-            finished: true,
-        }
-    }
-
-    fn stream(anchor: Arc<Anchor>, body: Incoming, after: After) -> Self {
-        use http_body_util::BodyExt as _;
-        use hyper::body::Body as _;
-        let finished = body.is_end_stream();
-        let inner = body.map_err(Into::into).boxed();
-        Self {
-            inner,
-            anchor,
-            after: Some(after),
-            finished,
-        }
-    }
-}
-
-impl hyper::body::Body for Body {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
-        self.finished = frame.is_none() || self.inner.is_end_stream();
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-impl Drop for Body {
-    /// The connection drops a body when it has taken all of it, or when the client is gone.
-    fn drop(&mut self) {
-        self.anchor.answer_complete();
-        if let Some(after) = self.after.take()
-            && self.finished
-        {
-            after.complete();
-        }
     }
 }

@@ -3,12 +3,24 @@
 //! A passed request arrives at the pod's anchor, is decided by the same code and tables as in the kernel, and is served
 //! over an upstream that the kernel gets afterwards.
 
+mod accept;
 mod anchor;
+mod body;
 mod exchange;
 mod head;
+mod headers;
+mod mirror;
+mod plan;
 mod relay;
+mod reply;
+mod retry;
+mod rewrite;
 mod serve;
+mod stream;
+mod upgrade;
 
-pub use self::anchor::{Anchor, accept};
-pub use self::exchange::Idle;
+pub use self::accept::accept;
+pub use self::anchor::Anchor;
+pub use self::exchange::{Idle, Shared};
 pub use self::relay::{cut, relay, reset};
+pub use self::rewrite::Rewrite;

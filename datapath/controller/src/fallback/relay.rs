@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::anchor::Anchor;
-use super::serve::{keeps_open, strip_hop_by_hop};
+use super::headers::{keeps_open, strip_hop_by_hop};
 use crate::node::Node;
 use crate::upstream::Record;
 

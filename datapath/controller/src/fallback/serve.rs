@@ -1,107 +1,296 @@
-//! One request in user space: decide, forward, or answer that there is nowhere to go.
+//! One request in user space: decide, do what the route's policy says, forward, or answer that there is nowhere to go.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
-use http_body_util::{BodyExt as _, Full};
+use http::header::{CONNECTION, COOKIE, HOST, HeaderValue, UPGRADE};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::{Method, Request, Response, StatusCode, Version};
-use kmesh_api::Reason;
-use kmesh_api::limits::ENDPOINTS_MAX;
-use kmesh_api::listener::CLASS_ANCHORED;
-use kmesh_orchestration::{decide, listener};
+use hyper::{Request, Response, StatusCode, Uri, Version};
+use kmesh_config::policy::{Fault, RoutePolicy, Share};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::anchor::Anchor;
-use super::exchange::{Body, forward};
-use super::head::scan_request;
-use crate::node::{Node, NodeDice};
+use super::body::{Answer, Reader, Tape};
+use super::exchange::{After, Carrier, Failure, Outgoing, Target, send};
+use super::headers::{change_request, change_response, strip_hop_by_hop};
+use super::mirror;
+use super::plan::{Plan, plan};
+use super::reply::{Reply, TIMEOUT, is_grpc};
+use super::retry::Tries;
+use super::upgrade::Switched;
+use crate::node::Node;
 use crate::pods::Pod;
 use crate::upstream::record;
 
-/// Where a decided request goes.
-pub(super) struct Destination {
-    /// The endpoint.
-    pub endpoint: std::net::SocketAddr,
-    /// Its stable id.
-    pub id: u32,
-    /// Whether the connection should go to the kernel afterwards.
-    pub kernel_bound: bool,
+/// One client connection, for the requests that come on it.
+pub(super) struct Session {
+    pub(super) node: Arc<Node>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) anchor: Arc<Anchor>,
+    /// The upstream that the connection switched protocols with.
+    pub(super) switched: Mutex<Option<Switched>>,
 }
 
-/// Envoy's words when an endpoint gives no answer.
-pub(super) const NO_ANSWER: &str = "upstream connect error or disconnect/reset before headers";
-
-/// Serves one request that the kernel passed.
-pub(super) async fn serve(
-    node: Arc<Node>,
-    pod: Arc<Pod>,
-    anchor: Arc<Anchor>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    wait_for_kernel(&node, &anchor).await;
-    let response = match destination(&node, &anchor, &request) {
-        Ok(destination) => match forward(&node, &pod, &anchor, destination, request).await {
-            Ok(response) => return Ok(response),
-            Err(error) => {
-                debug!(error = format!("{error:#}"), "no answer from upstream");
-                (StatusCode::SERVICE_UNAVAILABLE, NO_ANSWER)
-            }
-        },
-        Err(refusal) => refusal,
-    };
-    Ok(reply(&anchor, response.0, response.1))
-}
-
-/// The destination, or the reply that Envoy gives when there is none.
-fn destination(
-    node: &Node,
-    anchor: &Anchor,
-    request: &Request<Incoming>,
-) -> Result<Destination, (StatusCode, &'static str)> {
-    if request.version() != Version::HTTP_11 {
-        return Err((StatusCode::UPGRADE_REQUIRED, ""));
-    }
-    // RFC 9112 section 3.2, and Envoy: 400 without a Host.
-    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
-        return Err((StatusCode::BAD_REQUEST, ""));
-    }
-    if request.method() == Method::CONNECT {
-        return Err((StatusCode::NOT_FOUND, ""));
-    }
-    if request.headers().contains_key(UPGRADE) {
-        return Err((StatusCode::FORBIDDEN, ""));
-    }
-    let Some(generation) = node.generation() else {
-        return Err((StatusCode::SERVICE_UNAVAILABLE, "no configuration"));
-    };
-    let image = &*generation.image;
-    let scanned = scan_request(image, request).map_err(|reason| match reason {
-        Reason::HeadTooLong | Reason::TooManyHeaders => {
-            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "")
+impl Session {
+    /// Serves one request that the kernel passed.
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, Infallible> {
+        wait_for_kernel(&self.node, &self.anchor).await;
+        let to_grpc = is_grpc(request.headers());
+        let planned = plan(&self.node, &self.anchor, &request);
+        let fault = match &planned {
+            Ok(plan) => plan.policy().fault.as_ref(),
+            Err(refusal) => refusal.fault.as_ref(),
+        };
+        if let Some(abort) = self.fail(fault).await {
+            return Ok(abort.response(&self.anchor, to_grpc));
         }
-        _ => (StatusCode::BAD_REQUEST, ""),
-    })?;
-    let governed = listener::find(image, &anchor.original.into())
-        .map(|number| listener::at(image, number))
-        .filter(|governed| governed.class == CLASS_ANCHORED)
-        .ok_or((StatusCode::NOT_FOUND, ""))?;
-    let choice =
-        decide(image, governed.target, &scanned.head, &mut NodeDice(node)).map_err(|reason| {
-            match reason {
-                Reason::NoEndpoint => (StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"),
-                _ => (StatusCode::NOT_FOUND, ""),
+        let outcome = match planned {
+            Ok(plan) => self.carry(&plan, request).await,
+            Err(refusal) => Err(refusal.reply),
+        };
+        Ok(outcome.unwrap_or_else(|reply| reply.response(&self.anchor, to_grpc)))
+    }
+
+    /// Makes the failures that are asked for: first the delay, then the reply.
+    async fn fail(&self, fault: Option<&Fault>) -> Option<Reply> {
+        let fault = fault?;
+        if let Some((delay, share)) = fault.delay
+            && happens(share)
+        {
+            sleep(delay).await;
+        }
+        let (status, share) = fault.abort?;
+        let status = StatusCode::from_u16(status).ok()?;
+        happens(share).then(|| Reply::new(status, "fault filter abort"))
+    }
+
+    /// Forwards the request and returns the response, or Envoy's reply if there is none.
+    async fn carry(
+        &self,
+        plan: &Plan,
+        request: Request<Incoming>,
+    ) -> Result<Response<Answer>, Reply> {
+        let policy = plan.policy();
+        let keep = policy.retry.is_some() || !policy.mirrors.is_empty();
+        let (head, body) = request.into_parts();
+        let tape = Tape::new(body, keep);
+        let _abandoned = Abandoned(&tape);
+        let head = self
+            .outgoing(plan, head)
+            .map_err(|_| Reply::new(StatusCode::BAD_REQUEST, ""))?;
+        mirror::copy(
+            &self.node,
+            &self.pod,
+            &plan.target,
+            &policy.mirrors,
+            &head,
+            &tape,
+        );
+        let exchange = self.exchange(plan, &head, &tape);
+        let Some(limit) = policy.timeout else {
+            return exchange.await;
+        };
+        // The time runs from the end of the request, and to the end of the response's body.
+        let over = async { tokio::time::sleep_until(tape.ended().await + limit).await };
+        tokio::select! {
+            biased;
+            response = exchange => response.map(|mut response| {
+                let begun = tape.ended_at().unwrap_or_else(Instant::now);
+                response.body_mut().limit(begun + limit);
+                response
+            }),
+            () = over => Err(Reply::new(StatusCode::GATEWAY_TIMEOUT, TIMEOUT)),
+        }
+    }
+
+    /// The request's head as upstreams get it, besides what depends on their protocol.
+    fn outgoing(
+        &self,
+        plan: &Plan,
+        mut head: http::request::Parts,
+    ) -> Result<http::request::Parts, http::Error> {
+        let policy = plan.policy();
+        let upgrade = head.headers.get(UPGRADE).cloned();
+        strip_hop_by_hop(&mut head.headers);
+        if let Some(upgrade) = upgrade {
+            head.headers.insert(UPGRADE, upgrade);
+            let connection = HeaderValue::from_static("upgrade");
+            head.headers.insert(CONNECTION, connection);
+        }
+        // An authority in the target replaces the Host header (RFC 9112 section 3.2.2, RFC 9113 section 8.3.1).
+        if let Some(authority) = head.uri.authority() {
+            let host = HeaderValue::from_str(authority.as_str())?;
+            head.headers.insert(HOST, host);
+        }
+        join_cookies(&mut head);
+        change_request(&mut head.headers, policy, &plan.target.cluster().name);
+        if let Some(host) = &policy.host_rewrite {
+            head.headers.insert(HOST, HeaderValue::from_str(host)?);
+        }
+        let target = head
+            .uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str());
+        let rewrite = plan.target.generation.rewrites[plan.route as usize].as_ref();
+        head.uri = match rewrite {
+            Some(rewrite) => rewrite.apply(target).parse()?,
+            None => target.parse()?,
+        };
+        head.extensions.clear();
+        Ok(head)
+    }
+
+    /// Tries until there is a response to keep.
+    async fn exchange(
+        &self,
+        plan: &Plan,
+        head: &http::request::Parts,
+        tape: &Arc<Tape>,
+    ) -> Result<Response<Answer>, Reply> {
+        let policy = plan.policy();
+        let cluster = plan.target.cluster();
+        let breaker = (self.node.upstreams).breaker(self.pod.index, plan.target.cluster_id());
+        let mut tries = Tries::new(policy.retry.as_ref(), breaker, cluster.policy.max_retries);
+        let mut target = plan.target.clone();
+        loop {
+            let body = Reader::new(tape).boxed_unsync();
+            let pause = match self.attempt(policy, head, body, &target).await {
+                Ok((response, carrier)) => {
+                    let pause = tries.after_response(response.status(), response.headers());
+                    match pause.filter(|_| tape.can_replay()) {
+                        Some(pause) => pause,
+                        None => return Ok(self.answer(plan, response, carrier)),
+                    }
+                }
+                Err(failure) => {
+                    debug!(error = format!("{failure:#}"), "no answer from upstream");
+                    let pause = tries.after_failure(&failure);
+                    match pause.filter(|_| tape.can_replay()) {
+                        Some(pause) => pause,
+                        None => return Err(Reply::to_failure(&failure, tries.done)),
+                    }
+                }
+            };
+            sleep(pause).await;
+            target = plan.next(&self.node);
+        }
+    }
+
+    /// One try.
+    async fn attempt(
+        &self,
+        policy: &RoutePolicy,
+        head: &http::request::Parts,
+        body: Outgoing,
+        target: &Target,
+    ) -> Result<(Response<Incoming>, Carrier), Failure> {
+        let request = Request::from_parts(head.clone(), body);
+        let request = address(request, target).map_err(|_| Failure::TryTimeout)?;
+        let sent = send(&self.node, &self.pod, target, request);
+        let limit = policy
+            .retry
+            .as_ref()
+            .and_then(|retry| retry.per_try_timeout);
+        match limit {
+            Some(limit) => timeout(limit, sent)
+                .await
+                .unwrap_or(Err(Failure::TryTimeout)),
+            None => sent.await,
+        }
+    }
+
+    /// The upstream's response for the client.
+    fn answer(
+        &self,
+        plan: &Plan,
+        mut response: Response<Incoming>,
+        carrier: Carrier,
+    ) -> Response<Answer> {
+        let policy = plan.policy();
+        let cluster = &plan.target.cluster().name;
+        let after = |carrier, response: &Response<Incoming>| {
+            After::new(carrier, response, plan.kernel_bound)
+        };
+        let switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        match carrier {
+            Carrier::Own(busy) if switch => {
+                let upgrade = response.headers().get(UPGRADE).cloned();
+                strip_hop_by_hop(response.headers_mut());
+                change_response(response.headers_mut(), policy, cluster);
+                if let Some(upgrade) = upgrade {
+                    let headers = response.headers_mut();
+                    headers.insert(UPGRADE, upgrade);
+                    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                }
+                let (driver, ticket) = busy.into_driver();
+                *self.switched.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Switched { driver, ticket });
+                response.map(|_| Answer::switch(&self.anchor))
             }
-        })?;
-    let endpoint = &image.endpoints[choice.endpoint as usize & (ENDPOINTS_MAX - 1)];
-    Ok(Destination {
-        endpoint: endpoint.address.into(),
-        id: endpoint.id,
-        kernel_bound: scanned.kernel_bound,
-    })
+            carrier => {
+                let after = after(carrier, &response);
+                strip_hop_by_hop(response.headers_mut());
+                change_response(response.headers_mut(), policy, cluster);
+                *response.version_mut() = Version::HTTP_11;
+                response.map(|body| Answer::stream(&self.anchor, body, after))
+            }
+        }
+    }
+}
+
+/// A tape that nobody plays any more when this goes.
+struct Abandoned<'t>(&'t Tape);
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+/// Whether what happens to this share of requests happens to this one.
+pub(super) fn happens(share: Share) -> bool {
+    share == Share::ALL || rand::random_range(0..Share::ALL.0) < share.0
+}
+
+/// Gives the request the form of the target's protocol: HTTP/2 has the host in the URI.
+///
+/// # Errors
+/// If the host cannot be part of a URI.
+pub(super) fn address(
+    mut request: Request<Outgoing>,
+    target: &Target,
+) -> Result<Request<Outgoing>, http::Error> {
+    if !target.cluster().policy.http2 {
+        *request.version_mut() = Version::HTTP_11;
+        return Ok(request);
+    }
+    *request.version_mut() = Version::HTTP_2;
+    let mut uri = request.uri().clone().into_parts();
+    if let Some(host) = request.headers_mut().remove(HOST) {
+        uri.scheme = Some(http::uri::Scheme::HTTP);
+        uri.authority = Some(http::uri::Authority::try_from(host.as_bytes())?);
+    }
+    *request.uri_mut() = Uri::from_parts(uri)?;
+    Ok(request)
+}
+
+/// HTTP/2 may send a cookie in pieces, HTTP/1.1 may not (RFC 9113 section 8.2.3).
+fn join_cookies(head: &mut http::request::Parts) {
+    let pieces: Vec<&[u8]> = (head.headers.get_all(COOKIE).iter())
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if head.version == Version::HTTP_2
+        && pieces.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&pieces.join(&b"; "[..]))
+    {
+        head.headers.insert(COOKIE, cookie);
+    }
 }
 
 /// Waits until the exchange that the kernel still has for this client is over: answers come in the order of requests.
@@ -116,56 +305,11 @@ async fn wait_for_kernel(node: &Node, anchor: &Anchor) {
             && record.lease() == waiting.lease
             && (record.done() != waiting.lease || anchor.is_relaying())
         {
-            tokio::time::sleep(POLL).await;
+            sleep(POLL).await;
         }
         // A response that the kernel had begun before the client pipelined is queued shortly after it counts as done.
-        tokio::time::sleep(POLL).await;
+        sleep(POLL).await;
     }
     // Absent is what this asks for.
     let _ = node.datapath().waiting.remove(&client);
-}
-
-fn reply(anchor: &Arc<Anchor>, status: StatusCode, text: &'static str) -> Response<Body> {
-    let body = Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {});
-    let mut response = Response::new(Body::last(Arc::clone(anchor), body.boxed()));
-    *response.status_mut() = status;
-    if !text.is_empty() {
-        let plain = HeaderValue::from_static("text/plain");
-        response.headers_mut().insert(CONTENT_TYPE, plain);
-    }
-    response
-}
-
-/// Whether the connection that a message came on may carry another one.
-pub(super) fn keeps_open(headers: &HeaderMap) -> bool {
-    let mut options = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
-    !options.any(|option| option.trim().eq_ignore_ascii_case("close"))
-}
-
-/// Removes the headers that belong to one hop (RFC 9110 section 7.6.1).
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "transfer-encoding",
-        "upgrade",
-    ] {
-        headers.remove(name);
-    }
 }

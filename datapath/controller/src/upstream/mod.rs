@@ -9,14 +9,20 @@
 //! ```
 //! The kernel moves a slot between `FREE`, `LEASED`, `RELAY` and `RETIRED`; everything else is done here.
 
+mod breaker;
+mod grow;
 mod open;
+mod reap;
 mod record;
+mod verify;
 mod wake;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use kmesh_api::limits::UPSTREAMS_MAX;
 use kmesh_api::pool::{Connection, PoolKey, VACANT};
@@ -24,20 +30,32 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+pub use self::breaker::{Breaker, Ticket};
+pub use self::grow::grow;
 pub use self::open::{Opened, Slot, UpstreamError, open};
+pub use self::reap::{abandon, follow_retired, reclaim, retire};
 pub use self::record::Record;
+pub use self::verify::{Leases, verify};
 pub use self::wake::{follow_hangups, follow_relays};
-pub use self::watch::{donate, reap, retire};
-use crate::fallback::Idle;
+pub use self::watch::donate;
+use crate::fallback::{Idle, Shared};
 use crate::node::Node;
 
 /// A connection that the kernel owns; its watcher holds the socket.
 struct Donated {
     watcher: AbortHandle,
+    stream: Arc<TcpStream>,
     /// Tells the watcher to look.
     wake: Arc<Notify>,
     connection: Connection,
     cookie: Option<u64>,
+    key: PoolKey,
+    /// How long it may be unused.
+    patience: Option<Duration>,
+    /// The lease that it had when it was looked at last, and when that was new.
+    used: (u64, Instant),
+    /// Its part of the cluster's limit.
+    _ticket: Ticket,
 }
 
 #[derive(Default)]
@@ -46,6 +64,9 @@ struct State {
     vacant: VecDeque<u32>,
     donated: BTreeMap<u32, Donated>,
     idle: HashMap<PoolKey, Vec<Idle>>,
+    shared: HashMap<PoolKey, Shared>,
+    opening: HashMap<PoolKey, Arc<tokio::sync::Mutex<()>>>,
+    breakers: HashMap<(u32, u32), Arc<Breaker>>,
 }
 
 /// Upstreams of a node.
@@ -53,6 +74,8 @@ pub struct Upstreams {
     state: Mutex<State>,
     /// Reports donated connections whose far end hung up.
     hangups: Epoll,
+    /// Something may have to be closed.
+    reap: Notify,
 }
 
 /// Idle user-space connections kept per pod and endpoint; more are closed.
@@ -71,6 +94,7 @@ impl Upstreams {
         Ok(Self {
             state: Mutex::new(state),
             hangups: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            reap: Notify::new(),
         })
     }
 
@@ -90,31 +114,80 @@ impl Upstreams {
         self.state().donated.len()
     }
 
+    /// What a pod uses of a cluster.
+    pub fn breaker(&self, pod: u32, cluster: u32) -> Arc<Breaker> {
+        Arc::clone(self.state().breakers.entry((pod, cluster)).or_default())
+    }
+
     /// An idle connection of the user-space path that is still open.
     pub fn take_idle(&self, key: PoolKey) -> Option<Idle> {
         let mut state = self.state();
         let idle = state.idle.get_mut(&key)?;
+        let mut closed = Vec::new();
+        let mut found = None;
         while let Some(connection) = idle.pop() {
             if connection.is_open() {
-                return Some(connection);
+                found = Some(connection);
+                break;
             }
+            closed.push(connection);
         }
-        None
-    }
-
-    /// Closes idle connections of the user-space path.
-    fn forget_idle(&self, unwanted: impl Fn(PoolKey) -> bool) {
-        self.state().idle.retain(|key, _| !unwanted(*key));
+        // What goes with a connection takes the lock itself.
+        drop(state);
+        drop(closed);
+        found
     }
 
     /// Keeps a connection for the next request of the user-space path.
     pub fn keep_idle(&self, key: PoolKey, connection: Idle) {
         let mut state = self.state();
         let idle = state.idle.entry(key).or_default();
-        idle.retain(Idle::is_open);
+        let mut closed: Vec<Idle> = idle.extract_if(.., |other| !other.is_open()).collect();
         if idle.len() < IDLE_MAX {
             idle.push(connection);
+        } else {
+            closed.push(connection);
         }
+        drop(state);
+        drop(closed);
+        self.reap.notify_one();
+    }
+
+    /// Closes idle connections of the user-space path.
+    fn forget_idle(&self, unwanted: impl Fn(PoolKey) -> bool) {
+        let mut state = self.state();
+        let idle: Vec<_> = (state.idle.extract_if(|key, _| unwanted(*key))).collect();
+        let shared: Vec<_> = (state.shared.extract_if(|key, _| unwanted(*key))).collect();
+        state.opening.retain(|key, _| !unwanted(*key));
+        state
+            .breakers
+            .retain(|_, breaker| Arc::strong_count(breaker) > 1);
+        drop(state);
+        drop((idle, shared));
+    }
+
+    /// The pod's HTTP/2 connection to the endpoint, if it is open.
+    pub fn shared(&self, key: PoolKey) -> Option<Shared> {
+        let shared = self.state().shared.get(&key).cloned();
+        shared.filter(|shared| !shared.is_closed())
+    }
+
+    /// Keeps an HTTP/2 connection for all requests to come.
+    pub fn keep_shared(&self, key: PoolKey, shared: Shared) {
+        self.state().shared.insert(key, shared);
+    }
+
+    /// Forgets an HTTP/2 connection that ended, unless there is another one already.
+    pub fn forget_shared(&self, key: PoolKey) {
+        let mut state = self.state();
+        if state.shared.get(&key).is_some_and(Shared::is_closed) {
+            state.shared.remove(&key);
+        }
+    }
+
+    /// Whoever holds this opens the HTTP/2 connection.
+    pub fn opening(&self, key: PoolKey) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.state().opening.entry(key).or_default())
     }
 }
 

@@ -11,12 +11,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use super::{record, vacate};
+use super::{Ticket, record, vacate};
 use crate::node::Node;
 use crate::pods::Pod;
-
-/// Envoy's default `connect_timeout`.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why there is no connection to an endpoint.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +73,11 @@ pub struct Opened {
     pub slot: Option<Slot>,
     /// Which pool it belongs to.
     pub key: PoolKey,
+    /// Its part of the cluster's limit.
+    pub ticket: Ticket,
 }
 
-/// Connects from `pod` to the endpoint with that id.
+/// Connects from `pod` to the endpoint with that id, within `patience`.
 ///
 /// The kernel is told the connection's addresses before it is opened, so that the accepting side recognises it when it is on
 /// this node.
@@ -90,6 +89,8 @@ pub async fn open(
     pod: &Pod,
     endpoint: SocketAddr,
     id: u32,
+    patience: Duration,
+    ticket: Ticket,
 ) -> Result<Opened, UpstreamError> {
     let name = || pod.spec.name.clone();
     let failed = |source| UpstreamError::Connect {
@@ -132,11 +133,16 @@ pub async fn open(
     };
     let slot = reserve(node, key, connection);
     let socket = TcpSocket::from_std_stream(socket.into());
-    let stream = timeout(CONNECT_TIMEOUT, socket.connect(endpoint))
+    let stream = timeout(patience, socket.connect(endpoint))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(failed)?;
-    Ok(Opened { stream, slot, key })
+    Ok(Opened {
+        stream,
+        slot,
+        key,
+        ticket,
+    })
 }
 
 fn reserve(node: &Arc<Node>, key: PoolKey, connection: Connection) -> Option<Slot> {

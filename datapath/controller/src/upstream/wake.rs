@@ -70,6 +70,7 @@ pub async fn follow_relays(node: Arc<Node>) {
         while let Some(record) = ready.get_inner_mut().next() {
             if let Some(slot) = event::relay(&record) {
                 node.upstreams.wake(slot);
+                node.upstreams.reap.notify_one();
             }
         }
         ready.clear_ready();

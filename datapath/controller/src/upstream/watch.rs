@@ -1,28 +1,28 @@
-//! Connections that the kernel owns: donating them, watching them, closing them.
+//! Connections that the kernel owns: donating them and watching them.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kmesh_api::limits::POOL_MAX;
-use kmesh_api::pool::{
-    ALIVE, DEAD, FREE, LEASED, Pool, PoolKey, RELAY, RETIRED, UNWANTED, USER, bpf_spin_lock,
-};
+use kmesh_api::pool::{DEAD, Pool, PoolKey, RELAY, RETIRED, USER, bpf_spin_lock};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::{Donated, Opened, Record, record, vacate};
-use crate::fallback::{cut, relay, reset};
+use super::{Donated, Opened, Record, record};
+use crate::fallback::relay;
 use crate::load::Datapath;
 use crate::node::Node;
 
-/// Gives an idle connection to the kernel. One that it cannot use is closed.
-pub fn donate(node: &Arc<Node>, opened: Opened) {
+/// Gives an idle connection to the kernel, which may leave it unused for `patience`. One that it cannot use is closed.
+pub fn donate(node: &Arc<Node>, opened: Opened, patience: Option<Duration>) {
     let Opened {
         stream,
         slot: Some(slot),
         key,
+        ticket,
     } = opened
     else {
         return;
@@ -42,7 +42,7 @@ pub fn donate(node: &Arc<Node>, opened: Opened) {
     // Out of the runtime's epoll set, which would wake this daemon for every response.
     let watched = stream.into_std().and_then(|stream| {
         node.upstreams.report_hangup(slot.number, &stream)?;
-        Ok(stream)
+        Ok(Arc::new(stream))
     });
     let stream = match watched {
         Ok(stream) => stream,
@@ -53,15 +53,27 @@ pub fn donate(node: &Arc<Node>, opened: Opened) {
     };
     let (number, connection) = slot.keep();
     let wake = Arc::new(Notify::new());
-    let watcher = watch(Arc::clone(node), number, record, stream, Arc::clone(&wake));
+    let watcher = watch(
+        Arc::clone(node),
+        number,
+        record,
+        Arc::clone(&stream),
+        Arc::clone(&wake),
+    );
     let donated = Donated {
         watcher: tokio::spawn(watcher).abort_handle(),
+        stream,
         wake,
         connection,
         cookie,
+        key,
+        patience,
+        used: (record.lease(), Instant::now()),
+        _ticket: ticket,
     };
     node.upstreams.state().donated.insert(number, donated);
     hand_over(node, number, record);
+    node.upstreams.reap.notify_one();
 }
 
 /// Puts the slot into its pool.
@@ -116,7 +128,7 @@ async fn watch(
     node: Arc<Node>,
     slot: u32,
     record: Record,
-    stream: std::net::TcpStream,
+    stream: Arc<std::net::TcpStream>,
     wake: Arc<Notify>,
 ) {
     loop {
@@ -143,72 +155,5 @@ async fn watch(
     }
     // From here on nobody leases it: `dead` is checked after each `pop`. The reaper sees to a lease that won the race.
     record.set_dead(DEAD);
-}
-
-/// Makes sure that no donated upstream for which `unwanted` holds is leased again; exchanges in flight may end.
-pub fn retire(node: &Node, unwanted: impl Fn(PoolKey) -> bool) {
-    for slot in slots(node) {
-        let Some(record) = record(node, slot) else {
-            continue;
-        };
-        let key = PoolKey {
-            pod: record.pod(),
-            endpoint: record.endpoint(),
-        };
-        if record.dead() == ALIVE && unwanted(key) {
-            record.set_dead(UNWANTED);
-        }
-    }
-    node.upstreams.forget_idle(unwanted);
-}
-
-fn slots(node: &Node) -> Vec<u32> {
-    node.upstreams.state().donated.keys().copied().collect()
-}
-
-/// Closes what is retired or may not be leased again, and ends exchanges whose upstream died. Called every few milliseconds.
-pub fn reap(node: &Arc<Node>) {
-    for slot in slots(node) {
-        let Some(record) = record(node, slot) else {
-            continue;
-        };
-        match (record.state(), record.dead()) {
-            (FREE, DEAD | UNWANTED) => {
-                // Refused when a client has just leased it: then its exchange decides.
-                if let Err(error) = node.datapath().withdraw(slot) {
-                    warn!(slot, %error, "the kernel gives no upstreams back");
-                }
-            }
-            (LEASED | RELAY, DEAD) if record.done() == record.lease() => record.set_state(RETIRED),
-            // A leaseholder that cannot be told has not been accepted yet or is about to end its lease itself.
-            (LEASED, DEAD) if reset(node, record) => record.set_state(RETIRED),
-            // In case the kernel's word was lost; a relay under way does not hear it.
-            (RELAY, _) if record.done() != record.lease() && record.dead() == ALIVE => {
-                node.upstreams.wake(slot);
-            }
-            (RELAY, DEAD) => {
-                reset(node, record);
-                record.set_state(RETIRED);
-            }
-            _ => {}
-        }
-        if record.state() != RETIRED {
-            continue;
-        }
-        if record.sending() != 0 && record.done() == record.lease() {
-            cut(node, record);
-        }
-        let removed = node.upstreams.state().donated.remove(&slot);
-        if let Some(Donated {
-            watcher,
-            connection,
-            cookie,
-            ..
-        }) = removed
-        {
-            // Aborting drops the socket and with it the connection.
-            watcher.abort();
-            vacate(node, slot, &connection, cookie);
-        }
-    }
+    node.upstreams.reap.notify_one();
 }

@@ -1,0 +1,189 @@
+//! Accepting anchored connections, and the HTTP servers on them.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kmesh_api::pod::AnchoredKey;
+use kmesh_config::policy::Codec;
+use kmesh_orchestration::listener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use super::anchor::{Anchor, HEAD_MAX};
+use super::serve::Session;
+use super::stream::Stream;
+use super::upgrade::join;
+use crate::node::Node;
+use crate::pods::Pod;
+use crate::upstream::abandon;
+
+/// How long accepting rests after a failure: descriptors do not come back by asking at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// Accepts anchored connections for `pod` until the task is aborted.
+pub async fn accept(node: Arc<Node>, pod: Arc<Pod>, listener: TcpListener) {
+    // The connections end with this task: a pod that is released has no mesh any more.
+    let mut connections = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((socket, client)) => {
+                connections.spawn(connection(
+                    Arc::clone(&node),
+                    Arc::clone(&pod),
+                    socket,
+                    client,
+                ));
+                while connections.try_join_next().is_some() {}
+            }
+            Err(error) => {
+                // Out of descriptors or memory, or the client is gone again: others can still be accepted, later.
+                warn!(pod = pod.spec.name, %error, "an anchored connection was lost");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Keeps an anchor findable while its connection lives.
+struct Registered {
+    node: Arc<Node>,
+    cookie: u64,
+}
+
+impl Registered {
+    fn new(node: &Arc<Node>, anchor: &Arc<Anchor>) -> Self {
+        node.anchors().insert(anchor.cookie, Arc::clone(anchor));
+        Self {
+            node: Arc::clone(node),
+            cookie: anchor.cookie,
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.node.anchors().remove(&self.cookie);
+        abandon(&self.node, self.cookie);
+        // The kernel removes these when the client closes, but an answer may have been published after that.
+        let mut datapath = self.node.datapath();
+        let _ = datapath.answered.remove(&self.cookie);
+        let _ = datapath.waiting.remove(&self.cookie);
+    }
+}
+
+async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: SocketAddr) {
+    let key = AnchoredKey {
+        pod: pod.index,
+        client: client.into(),
+    };
+    let anchored = node.datapath().anchored.get(&key, 0);
+    let Ok(anchored) = anchored else {
+        // Not sent here by the mesh: something in the pod connected to the anchor itself.
+        debug!(pod = pod.spec.name, %client, "refused a connection that was not anchored");
+        return;
+    };
+    if let Err(error) = socket.set_nodelay(true) {
+        debug!(%client, %error, "no TCP_NODELAY");
+    }
+    let anchor = Arc::new(Anchor::new(
+        anchored.cookie,
+        anchored.original.into(),
+        socket,
+    ));
+    let _registered = Registered::new(&node, &anchor);
+    let codec = codec(&node, anchor.original);
+    let session = Arc::new(Session {
+        node,
+        pod,
+        anchor: Arc::clone(&anchor),
+        switched: Mutex::default(),
+    });
+    let http2 = match codec {
+        Codec::Http1 => false,
+        Codec::Http2 => true,
+        Codec::Auto => begins_with_preface(anchor.socket()).await,
+    };
+    let served = if http2 {
+        serve_http2(session).await
+    } else {
+        serve_http1(session).await
+    };
+    if let Err(error) = served {
+        debug!(%client, %error, "an anchored connection ended early");
+    }
+}
+
+/// What clients of the service speak.
+fn codec(node: &Node, original: SocketAddr) -> Codec {
+    let Some(generation) = node.generation() else {
+        return Codec::Auto;
+    };
+    let image = &generation.image;
+    let number = listener::find(image, &original.into());
+    let target = number.map(|number| listener::at(image, number).target);
+    let options = target.and_then(|target| generation.policies.route_configs.get(target as usize));
+    options.map_or(Codec::Auto, |options| options.codec)
+}
+
+/// Whether the client begins as HTTP/2 clients do that know what they talk to (RFC 9113 section 3.4). Reads nothing.
+async fn begins_with_preface(socket: &TcpStream) -> bool {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    /// A client that sends the preface in pieces is rare, and the rest is near.
+    const POLL: Duration = Duration::from_millis(1);
+    let mut begin = [0; PREFACE.len()];
+    loop {
+        match socket.peek(&mut begin).await {
+            Ok(count) if count > 0 && PREFACE.starts_with(&begin[..count]) => {
+                if count == PREFACE.len() {
+                    return true;
+                }
+                tokio::time::sleep(POLL).await;
+            }
+            // The HTTP/1.1 server sees the same end or error and knows what to do.
+            _ => return false,
+        }
+    }
+}
+
+fn stream(session: &Session) -> TokioIo<Stream> {
+    TokioIo::new(Stream {
+        anchor: Arc::clone(&session.anchor),
+        node: Arc::clone(&session.node),
+    })
+}
+
+async fn serve_http1(session: Arc<Session>) -> hyper::Result<()> {
+    let service = service_fn(|request| Box::pin(Arc::clone(&session).serve(request)));
+    let mut connection = http1::Builder::new()
+        .auto_date_header(false)
+        .max_buf_size(HEAD_MAX)
+        .serve_connection(stream(&session), service);
+    let served = poll_fn(|context| connection.poll_without_shutdown(context)).await;
+    let switched = session
+        .switched
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    match switched {
+        Some(upstream) if served.is_ok() => join(connection.into_parts(), upstream).await,
+        _ => session.anchor.finish(),
+    }
+    served
+}
+
+async fn serve_http2(session: Arc<Session>) -> hyper::Result<()> {
+    let io = stream(&session);
+    let service = service_fn(move |request| Arc::clone(&session).serve(request));
+    http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_header_list_size(HEAD_MAX as u32)
+        .serve_connection(io, service)
+        .await
+}

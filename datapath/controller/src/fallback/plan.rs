@@ -1,0 +1,131 @@
+//! What is to be done with a request: its route, its cluster, its endpoint, or a reply.
+
+use http::header::{HOST, UPGRADE};
+use hyper::body::Body;
+use hyper::{Method, Request, StatusCode, Version};
+use kmesh_api::Reason;
+use kmesh_api::limits::{CLUSTERS_MAX, ROUTES_MAX};
+use kmesh_api::listener::CLASS_ANCHORED;
+use kmesh_config::policy::{Fault, RoutePolicy};
+use kmesh_orchestration::{balance, choose, listener};
+
+use super::anchor::Anchor;
+use super::exchange::Target;
+use super::head::scan_request;
+use super::reply::Reply;
+use crate::node::{Node, NodeDice};
+
+/// A decided request.
+pub(super) struct Plan {
+    /// Where the first try goes.
+    pub target: Target,
+    /// The route's index.
+    pub route: u32,
+    /// Whether the kernel could have carried the request, had there been an upstream.
+    pub kernel_bound: bool,
+}
+
+impl Plan {
+    /// The route's policy.
+    pub(super) fn policy(&self) -> &RoutePolicy {
+        &self.target.generation.policies.routes[self.route as usize]
+    }
+
+    /// The next try's target: the same cluster, another turn of its endpoints.
+    pub(super) fn next(&self, node: &Node) -> Target {
+        let image = &self.target.generation.image;
+        let cluster = &image.clusters[self.target.cluster as usize & (CLUSTERS_MAX - 1)];
+        let endpoint = balance::endpoint(cluster, &mut NodeDice(node));
+        Target {
+            endpoint: endpoint.unwrap_or(self.target.endpoint),
+            ..self.target.clone()
+        }
+    }
+}
+
+/// A request that goes nowhere.
+pub(super) struct Refusal {
+    /// What the client gets.
+    pub reply: Reply,
+    /// The listener's faults come first.
+    pub fault: Option<Fault>,
+}
+
+impl From<(StatusCode, &str)> for Refusal {
+    fn from((status, text): (StatusCode, &str)) -> Self {
+        Self {
+            reply: Reply::new(status, text),
+            fault: None,
+        }
+    }
+}
+
+/// Decides, by the tables and the code that the kernel decides by.
+pub(super) fn plan<B: Body>(
+    node: &Node,
+    anchor: &Anchor,
+    request: &Request<B>,
+) -> Result<Plan, Refusal> {
+    if request.version() < Version::HTTP_11 {
+        return Err((StatusCode::UPGRADE_REQUIRED, "").into());
+    }
+    // RFC 9112 section 3.2, and Envoy: 400 without a Host.
+    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
+        return Err((StatusCode::BAD_REQUEST, "").into());
+    }
+    if request.method() == Method::CONNECT {
+        return Err((StatusCode::NOT_FOUND, "").into());
+    }
+    let Some(generation) = node.generation() else {
+        return Err((StatusCode::SERVICE_UNAVAILABLE, "no configuration").into());
+    };
+    let image = &*generation.image;
+    let scanned = scan_request(image, request).map_err(|reason| match reason {
+        Reason::HeadTooLong | Reason::TooManyHeaders => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "")
+        }
+        _ => (StatusCode::BAD_REQUEST, ""),
+    })?;
+    let governed = listener::find(image, &anchor.original.into())
+        .map(|number| listener::at(image, number))
+        .filter(|governed| governed.class == CLASS_ANCHORED)
+        .ok_or((StatusCode::NOT_FOUND, ""))?;
+    let upgrade = request.headers().get(UPGRADE);
+    let chosen = choose(image, governed.target, &scanned.head, &mut NodeDice(node));
+    let choice = match chosen {
+        Ok(choice) => choice,
+        Err(_) if upgrade.is_some() => return Err((StatusCode::FORBIDDEN, "").into()),
+        Err(reason) => {
+            let reply = match reason {
+                Reason::NoEndpoint => {
+                    Reply::new(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream")
+                }
+                _ => Reply::new(StatusCode::NOT_FOUND, ""),
+            };
+            let options = generation
+                .policies
+                .route_configs
+                .get(governed.target as usize);
+            let fault = options.and_then(|options| options.fault.clone());
+            return Err(Refusal { reply, fault });
+        }
+    };
+    let policy = &generation.policies.routes[choice.route as usize];
+    if let Some(upgrade) = upgrade {
+        let kind = upgrade.to_str().unwrap_or_default().to_ascii_lowercase();
+        let http1 = request.version() == Version::HTTP_11;
+        if !http1 || !policy.upgrades.contains(&kind) {
+            return Err((StatusCode::FORBIDDEN, "").into());
+        }
+    }
+    let passed = image.routes[choice.route as usize & (ROUTES_MAX - 1)].passed != 0;
+    Ok(Plan {
+        kernel_bound: scanned.kernel_bound && !passed,
+        route: choice.route,
+        target: Target {
+            cluster: choice.cluster,
+            endpoint: choice.endpoint,
+            generation,
+        },
+    })
+}
