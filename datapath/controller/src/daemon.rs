@@ -1,23 +1,29 @@
 //! The daemon: loads, enrols, follows its files, cleans up.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use kmesh_api::limits::PODS_MAX;
 use kmesh_config::{Classes, Identities};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::AbortHandle;
-use tokio::time::{MissedTickBehavior, interval};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::fallback::accept;
 use crate::generation::{Generation, swap};
 use crate::load::Datapath;
 use crate::node::Node;
 use crate::pods::{self, Pod, PodSpec};
+use crate::replace::{self, Successor};
 use crate::{status, upstream};
 
 /// What `kmeshd run` is told.
@@ -31,6 +37,10 @@ pub struct Options {
     pub name: String,
     /// Whether HTTP listeners are treated as TCP.
     pub l4: bool,
+    /// Whether to take over from a running daemon of the same name.
+    pub replace: bool,
+    /// How long to stay with old connections once replaced.
+    pub drain: Duration,
 }
 
 struct Enrolled {
@@ -58,10 +68,11 @@ pub struct Daemon {
     /// The node it drives.
     pub node: Arc<Node>,
     state: Mutex<State>,
+    /// A successor takes over.
+    leaving: AtomicBool,
+    /// The task that answers `kmeshctl`.
+    status: Mutex<Option<AbortHandle>>,
 }
-
-/// How often the files are looked at.
-const FOLLOW: Duration = Duration::from_millis(200);
 
 /// Runs until SIGTERM or SIGINT; `ready` is called when every pod is enrolled.
 ///
@@ -69,12 +80,16 @@ const FOLLOW: Duration = Duration::from_millis(200);
 /// If the kernel, the configuration or a pod is refused at the start. Later refusals are reported and the running
 /// configuration stays.
 pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
-    let listener = status::listen(&options.name).with_context(|| {
-        format!(
-            "another kmeshd named {} is running; give this one another --name",
-            options.name
-        )
-    })?;
+    let name = options.name.clone();
+    let drain = options.drain;
+    let names = || {
+        let names = || io::Result::Ok((status::listen(&name)?, replace::listen(&name)?));
+        names().with_context(|| {
+            format!("another kmeshd named {name} is running; give this one another --name, or --replace it")
+        })
+    };
+    // Before anything is loaded, unless somebody has to be asked for them.
+    let mut own = (!options.replace).then(names).transpose()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let node = Arc::new(Node::new(Datapath::load()?)?);
@@ -82,18 +97,41 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
         options,
         node,
         state: Mutex::default(),
+        leaving: AtomicBool::new(false),
+        status: Mutex::default(),
     });
+    let followed = Followed::new(&daemon.options)?;
     daemon.configure()?;
+    let predecessor = match own {
+        Some(_) => None,
+        None => Successor::announce(&name).await?,
+    };
+    let (answers, successors) = match own.take() {
+        Some(own) => own,
+        None => names()?,
+    };
     daemon.enrol()?;
-    tokio::spawn(status::answer(Arc::clone(&daemon), listener));
+    if let Some(predecessor) = predecessor
+        && let Err(error) = predecessor.attached().await
+    {
+        warn!(
+            error = format!("{error:#}"),
+            "the predecessor did not confirm"
+        );
+    }
+    daemon.answer(answers);
     tokio::spawn(upstream::follow_retired(Arc::clone(&daemon.node)));
     tokio::spawn(upstream::follow_hangups(Arc::clone(&daemon.node)));
     tokio::spawn(upstream::follow_relays(Arc::clone(&daemon.node)));
-    tokio::spawn(follow(Arc::clone(&daemon)));
+    tokio::spawn(follow(Arc::clone(&daemon), followed));
     ready();
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: leaving"),
         _ = interrupt.recv() => info!("SIGINT: leaving"),
+        replaced = replace::follow(Arc::clone(&daemon), successors, drain) => {
+            replaced?;
+            info!("replaced: gone");
+        }
     }
     Ok(())
 }
@@ -113,6 +151,45 @@ impl Daemon {
     /// Names of the enrolled pods.
     pub fn pod_names(&self) -> Vec<String> {
         self.state().pods.keys().cloned().collect()
+    }
+
+    /// Answers `kmeshctl` until told otherwise.
+    fn answer(self: &Arc<Self>, listener: UnixListener) {
+        let task = tokio::spawn(status::answer(Arc::clone(self), listener)).abort_handle();
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = status.replace(task) {
+            before.abort();
+        }
+    }
+
+    /// Gives the name and the pods' locks away, or takes them back.
+    pub fn set_leaving(self: &Arc<Self>, leaving: bool) {
+        self.leaving.store(leaving, Ordering::SeqCst);
+        if leaving {
+            let task = (self.status.lock().unwrap_or_else(PoisonError::into_inner)).take();
+            if let Some(task) = task {
+                task.abort();
+            }
+        } else {
+            match status::listen(&self.options.name) {
+                Ok(listener) => self.answer(listener),
+                Err(error) => error!(%error, "kmeshctl cannot be answered"),
+            }
+        }
+        for enrolled in self.state().pods.values() {
+            if leaving {
+                enrolled.pod.unlock();
+            } else if let Err(error) = enrolled.pod.relock() {
+                error!("{error}");
+            }
+        }
+    }
+
+    /// Leaves new connections to another daemon.
+    pub fn forgo_connects(&self) {
+        for enrolled in self.state().pods.values() {
+            enrolled.pod.forgo_connects();
+        }
     }
 
     /// Reads, compiles and activates the configuration.
@@ -197,28 +274,72 @@ impl Daemon {
     }
 }
 
-/// When and how large: what tells a changed file.
-type Stamp = Option<(SystemTime, u64)>;
+/// The files that are followed, and the directories that say when something in them changes.
+struct Followed {
+    watch: AsyncFd<Inotify>,
+    seen: (Stamp, Stamp),
+}
+
+impl Followed {
+    fn new(options: &Options) -> Result<Self> {
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let flags = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_ATTRIB;
+        for path in [&options.config, &options.pods] {
+            let directory = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            let directory = directory.unwrap_or(Path::new("."));
+            watch
+                .add_watch(directory, flags)
+                .with_context(|| format!("cannot watch {}", directory.display()))?;
+        }
+        Ok(Self {
+            // SAFETY: the descriptor is owned by the value and stays open as long as it.
+            watch: unsafe { AsyncFd::register(watch) }?,
+            seen: stamps(options),
+        })
+    }
+
+    /// Waits until something in one of the directories changed.
+    async fn changed(&mut self) -> io::Result<()> {
+        loop {
+            let mut ready = self.watch.readable_mut().await?;
+            match ready.get_inner().read_events() {
+                Ok(_) => return Ok(()),
+                Err(nix::errno::Errno::EAGAIN) => ready.clear_ready(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// When, how large and which: what tells a changed file.
+type Stamp = Option<(SystemTime, u64, u64)>;
 
 fn stamp(path: &Path) -> Stamp {
     let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
-async fn follow(daemon: Arc<Daemon>) {
-    let mut ticks = interval(FOLLOW);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let files = |daemon: &Daemon| (stamp(&daemon.options.config), stamp(&daemon.options.pods));
-    let mut seen = files(&daemon);
+fn stamps(options: &Options) -> (Stamp, Stamp) {
+    (stamp(&options.config), stamp(&options.pods))
+}
+
+async fn follow(daemon: Arc<Daemon>, mut followed: Followed) {
     loop {
-        ticks.tick().await;
-        let now = files(&daemon);
-        if now.0 != seen.0 {
+        let now = stamps(&daemon.options);
+        if now.0 != followed.seen.0 {
             daemon.note("configuration", daemon.configure());
         }
-        if now.1 != seen.1 {
+        if now.1 != followed.seen.1 && !daemon.leaving.load(Ordering::SeqCst) {
             daemon.note("pods", daemon.enrol());
         }
-        seen = now;
+        followed.seen = now;
+        if let Err(error) = followed.changed().await {
+            return error!(%error, "the configuration is no longer followed");
+        }
     }
 }

@@ -11,5 +11,6 @@ pub mod load;
 pub mod netns;
 pub mod node;
 pub mod pods;
+pub mod replace;
 pub mod status;
 pub mod upstream;

@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -35,6 +36,12 @@ enum Command {
         /// Treat HTTP listeners as TCP: the endpoint is chosen once per connection.
         #[arg(long)]
         l4: bool,
+        /// Take over from the daemon of that name, if one runs: it keeps its connections until they end.
+        #[arg(long)]
+        replace: bool,
+        /// How long this daemon stays with its connections once another one has replaced it, seconds.
+        #[arg(long, default_value_t = 900)]
+        drain: u64,
     },
     /// Says what this kernel allows, and why not. Exit code 1 if something is missing.
     Check {
@@ -57,11 +64,15 @@ fn main() -> ExitCode {
             pods,
             name,
             l4,
+            replace,
+            drain,
         } => run(Options {
             config,
             pods,
             name,
             l4,
+            replace,
+            drain: Duration::from_secs(drain),
         }),
         Command::Check { config } => report(config),
     };

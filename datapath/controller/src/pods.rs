@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kmesh_api::Address;
 use kmesh_api::pod::AnchoredKey;
@@ -111,8 +111,10 @@ pub struct Pod {
     /// Makes sockets in its namespace.
     pub netns: Netns,
     cookie: u64,
-    /// The pod's programs and the lock that keeps a second daemon away; `None` once released.
-    held: Mutex<Option<(Attached, Flock<File>)>>,
+    /// The pod's programs; `None` once released.
+    attached: Mutex<Option<Attached>>,
+    /// Keeps a second daemon away; `None` once released or while a successor enrols the pod.
+    lock: Mutex<Option<Flock<File>>>,
 }
 
 impl Pod {
@@ -182,7 +184,6 @@ impl Pod {
             let _ = datapath.pods.remove(&cookie);
             kernel(source)
         })?;
-        let held = Mutex::new(Some((attached, lock)));
         Ok((
             Self {
                 spec,
@@ -190,7 +191,8 @@ impl Pod {
                 addresses,
                 netns,
                 cookie,
-                held,
+                attached: Mutex::new(Some(attached)),
+                lock: Mutex::new(Some(lock)),
             },
             listeners,
         ))
@@ -204,9 +206,36 @@ impl Pod {
             .find(|address| address.is_ipv4() == endpoint.is_ipv4())
     }
 
+    fn attached(&self) -> MutexGuard<'_, Option<Attached>> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets another daemon enrol the pod.
+    pub fn unlock(&self) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Keeps other daemons away again.
+    ///
+    /// # Errors
+    /// [`PodError::Taken`].
+    pub fn relock(&self) -> Result<(), PodError> {
+        let lock = lock(&self.spec)?;
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
+        Ok(())
+    }
+
+    /// Leaves the pod's new connections to another daemon.
+    pub fn forgo_connects(&self) {
+        if let Some(attached) = self.attached().as_mut() {
+            attached.forgo_connects();
+        }
+    }
+
     /// Detaches the pod's programs and removes its traces from the kernel's tables. Connections may still hold the pod.
     pub fn release(&self, datapath: &mut Datapath) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.attached() = None;
+        self.unlock();
         // A missing entry is what this asks for.
         let _ = datapath.pods.remove(&self.cookie);
         // Without its programs nobody notices when the pod's connections close.

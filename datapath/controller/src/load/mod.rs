@@ -188,6 +188,14 @@ pub struct Attached {
     sock_ops: Vec<aya::programs::sock_ops::SockOpsLink>,
 }
 
+impl Attached {
+    /// Detaches the programs that route new connections; those of existing ones stay.
+    pub fn forgo_connects(&mut self) {
+        // In the order of `SOCK_ADDR`; a link detaches when it is dropped.
+        self.sock_addr.drain(..2.min(self.sock_addr.len()));
+    }
+}
+
 fn object() -> Result<Ebpf, LoadError> {
     if kmesh_object::OBJECT.is_empty() {
         return Err(LoadError::NoObject);

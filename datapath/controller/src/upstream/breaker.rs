@@ -88,9 +88,10 @@ impl Breaker {
         }
     }
 
-    /// Connections that exist or are being opened.
-    pub fn connections(&self) -> u32 {
-        self.used().connections.values().sum()
+    /// Connections to `endpoint` that exist or are being opened.
+    pub fn connections_to(&self, endpoint: u32) -> u32 {
+        let used = self.used();
+        used.connections.get(&endpoint).copied().unwrap_or_default()
     }
 }
 
@@ -135,7 +136,11 @@ mod tests {
         assert!(other.is_some(), "its first connection");
         drop(first);
         assert!(breaker.connection(1, 1).is_some());
-        assert_eq!(breaker.connections(), 1, "a dropped ticket is given back");
+        assert_eq!(
+            breaker.connections_to(1),
+            0,
+            "a dropped ticket is given back"
+        );
     }
 
     #[test]

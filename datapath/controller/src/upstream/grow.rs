@@ -1,7 +1,7 @@
 //! Pools ahead of demand: a pool that had to send a request to user space gets more connections than that one.
 //!
-//! An endpoint that never had two connections at once gets none ahead: a server that serves one connection at a time would
-//! wait on the spare one for ever.
+//! An endpoint that never answered on one connection while another was open gets none ahead: a server that serves one
+//! connection at a time would wait on the spare one for ever.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,23 @@ const STEP: usize = 32;
 /// How long the accepting side may take to be recognised as on this node.
 const RECOGNITION: Duration = Duration::from_millis(100);
 
-/// Opens more connections for a pool that has run empty: half as many as it has.
+/// A pool grows once at a time.
+struct Growing<'n>(&'n Node, PoolKey);
+
+impl<'n> Growing<'n> {
+    fn begin(node: &'n Node, key: PoolKey) -> Option<Self> {
+        let first = node.upstreams.state().growing.insert(key);
+        first.then_some(Self(node, key))
+    }
+}
+
+impl Drop for Growing<'_> {
+    fn drop(&mut self) {
+        self.0.upstreams.state().growing.remove(&self.1);
+    }
+}
+
+/// Opens more connections for a pool that has run empty, until half as many as there are in all are free.
 pub async fn grow(
     node: &Arc<Node>,
     pod: &Arc<Pod>,
@@ -30,6 +46,9 @@ pub async fn grow(
     cluster: &ClusterConfig,
     breaker: &Arc<Breaker>,
 ) {
+    let Some(_growing) = Growing::begin(node, key) else {
+        return;
+    };
     let pool = node.datapath().pools.get(&key, 0);
     let free = pool.map_or(0, |pool| pool.count as usize);
     let siblings: Vec<u32> = {
@@ -37,7 +56,11 @@ pub async fn grow(
         let own = state.donated.iter().filter(|(_, have)| have.key == key);
         own.map(|(slot, _)| *slot).collect()
     };
-    let wanted = (siblings.len() / 2).min(STEP).saturating_sub(free);
+    if siblings.len() < 2 {
+        return;
+    }
+    let all = breaker.connections_to(key.endpoint) as usize;
+    let wanted = (all / 2).min(STEP).saturating_sub(free);
     let is_local = |slot: u32| record(node, slot).is_some_and(|record| record.server() != 0);
     let local = siblings.iter().any(|slot| is_local(*slot));
     for _ in 0..wanted {

@@ -18,7 +18,7 @@ mod verify;
 mod wake;
 mod watch;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,6 +67,8 @@ struct State {
     shared: HashMap<PoolKey, Shared>,
     opening: HashMap<PoolKey, Arc<tokio::sync::Mutex<()>>>,
     breakers: HashMap<(u32, u32), Arc<Breaker>>,
+    /// Pools that are being filled.
+    growing: HashSet<PoolKey>,
 }
 
 /// Upstreams of a node.

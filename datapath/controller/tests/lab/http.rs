@@ -146,6 +146,11 @@ impl Client {
         }
     }
 
+    /// The bytes that come next, this many.
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        self.take(count).unwrap()
+    }
+
     fn take(&mut self, count: usize) -> io::Result<Vec<u8>> {
         while self.buffer.len() < count {
             self.fill()?;

@@ -63,6 +63,14 @@ impl Connection {
         Some(request)
     }
 
+    /// The bytes that come next, whatever they are.
+    pub(crate) fn some(&mut self) -> io::Result<Vec<u8>> {
+        if self.buffer.is_empty() {
+            self.fill()?;
+        }
+        Ok(std::mem::take(&mut self.buffer))
+    }
+
     fn fill(&mut self) -> io::Result<()> {
         let mut bytes = vec![0; 65536];
         match self.stream.read(&mut bytes)? {
