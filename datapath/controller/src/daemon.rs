@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -276,7 +277,9 @@ impl Daemon {
 
 /// The files that are followed, and the directories that say when something in them changes.
 struct Followed {
-    watch: AsyncFd<Inotify>,
+    watch: Inotify,
+    /// Readable when `watch` is.
+    ready: AsyncFd<OwnedFd>,
     seen: (Stamp, Stamp),
 }
 
@@ -296,9 +299,11 @@ impl Followed {
                 .add_watch(directory, flags)
                 .with_context(|| format!("cannot watch {}", directory.display()))?;
         }
+        let ready = watch.as_fd().try_clone_to_owned()?;
         Ok(Self {
             // SAFETY: the descriptor is owned by the value and stays open as long as it.
-            watch: unsafe { AsyncFd::register(watch) }?,
+            ready: unsafe { AsyncFd::register(ready) }?,
+            watch,
             seen: stamps(options),
         })
     }
@@ -306,8 +311,8 @@ impl Followed {
     /// Waits until something in one of the directories changed.
     async fn changed(&mut self) -> io::Result<()> {
         loop {
-            let mut ready = self.watch.readable_mut().await?;
-            match ready.get_inner().read_events() {
+            let mut ready = self.ready.readable().await?;
+            match self.watch.read_events() {
                 Ok(_) => return Ok(()),
                 Err(nix::errno::Errno::EAGAIN) => ready.clear_ready(),
                 Err(error) => return Err(error.into()),

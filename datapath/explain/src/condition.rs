@@ -1,6 +1,7 @@
 //! A route's conditions one by one: in words, and as a route that has no other.
 
 use kmesh_config::model::{HeaderMatch, PathMatch, RouteRule, ValueMatch};
+use kmesh_config::policy::RoutePolicy;
 
 /// The route that takes everything to where `rule` goes.
 pub(crate) fn none(rule: &RouteRule) -> RouteRule {
@@ -9,6 +10,7 @@ pub(crate) fn none(rule: &RouteRule) -> RouteRule {
         path: PathMatch::Prefix(String::new()),
         headers: Vec::new(),
         action: rule.action.clone(),
+        policy: RoutePolicy::default(),
     }
 }
 

@@ -75,6 +75,7 @@ pub(crate) fn host<'c>(
         path: kmesh_config::model::PathMatch::Prefix(String::new()),
         headers: Vec::new(),
         action: kmesh_config::model::RouteAction::Cluster(target.unwrap_or_default()),
+        policy: kmesh_config::policy::RoutePolicy::default(),
     };
     let split = domains
         .iter()
@@ -105,6 +106,7 @@ fn listener(number: usize, virtual_hosts: Vec<VirtualHostConfig>) -> ListenerCon
         kind: ListenerKind::Http(RouteConfiguration {
             name: String::new(),
             virtual_hosts,
+            options: kmesh_config::policy::HttpOptions::default(),
         }),
     }
 }

@@ -6,7 +6,7 @@ use kmesh_api::head::Head;
 use kmesh_api::limits::{HEAD_MAX, ROUTES_MAX};
 use kmesh_api::{Image, Reason};
 use kmesh_orchestration::http1::{Length, Outcome, admit, begin_request, request_length, scan};
-use kmesh_orchestration::{Choice, Dice, decide};
+use kmesh_orchestration::{Choice, Dice, choose};
 
 use crate::explanation::Server;
 
@@ -58,7 +58,7 @@ impl Trial {
             Length::Chunked => 0,
             Length::Unknown(reason) => return undecided(Verdict::Refused(reason as u32)),
         };
-        let verdict = match decide(image, route_config, &head, dice) {
+        let verdict = match choose(image, route_config, &head, dice) {
             Ok(choice) => Verdict::Chosen(choice),
             Err(Reason::NoEndpoint) => {
                 match kmesh_orchestration::decide::route(image, route_config, &head) {

@@ -81,9 +81,7 @@ impl Session {
         let (head, body) = request.into_parts();
         let tape = Tape::new(body, keep);
         let _abandoned = Abandoned(&tape);
-        let head = self
-            .outgoing(plan, head)
-            .map_err(|_| Reply::new(StatusCode::BAD_REQUEST, ""))?;
+        let head = outgoing(plan, head).map_err(|_| Reply::new(StatusCode::BAD_REQUEST, ""))?;
         mirror::copy(
             &self.node,
             &self.pod,
@@ -107,43 +105,6 @@ impl Session {
             }),
             () = over => Err(Reply::new(StatusCode::GATEWAY_TIMEOUT, TIMEOUT)),
         }
-    }
-
-    /// The request's head as upstreams get it, besides what depends on their protocol.
-    fn outgoing(
-        &self,
-        plan: &Plan,
-        mut head: http::request::Parts,
-    ) -> Result<http::request::Parts, http::Error> {
-        let policy = plan.policy();
-        let upgrade = head.headers.get(UPGRADE).cloned();
-        strip_hop_by_hop(&mut head.headers);
-        if let Some(upgrade) = upgrade {
-            head.headers.insert(UPGRADE, upgrade);
-            let connection = HeaderValue::from_static("upgrade");
-            head.headers.insert(CONNECTION, connection);
-        }
-        // An authority in the target replaces the Host header (RFC 9112 section 3.2.2, RFC 9113 section 8.3.1).
-        if let Some(authority) = head.uri.authority() {
-            let host = HeaderValue::from_str(authority.as_str())?;
-            head.headers.insert(HOST, host);
-        }
-        join_cookies(&mut head);
-        change_request(&mut head.headers, policy, &plan.target.cluster().name);
-        if let Some(host) = &policy.host_rewrite {
-            head.headers.insert(HOST, HeaderValue::from_str(host)?);
-        }
-        let target = head
-            .uri
-            .path_and_query()
-            .map_or("/", |target| target.as_str());
-        let rewrite = plan.target.generation.rewrites[plan.route as usize].as_ref();
-        head.uri = match rewrite {
-            Some(rewrite) => rewrite.apply(target).parse()?,
-            None => target.parse()?,
-        };
-        head.extensions.clear();
-        Ok(head)
     }
 
     /// Tries until there is a response to keep.
@@ -242,6 +203,42 @@ impl Session {
             }
         }
     }
+}
+
+/// The request's head as upstreams get it, besides what depends on their protocol.
+fn outgoing(
+    plan: &Plan,
+    mut head: http::request::Parts,
+) -> Result<http::request::Parts, http::Error> {
+    let policy = plan.policy();
+    let upgrade = head.headers.get(UPGRADE).cloned();
+    strip_hop_by_hop(&mut head.headers);
+    if let Some(upgrade) = upgrade {
+        head.headers.insert(UPGRADE, upgrade);
+        let connection = HeaderValue::from_static("upgrade");
+        head.headers.insert(CONNECTION, connection);
+    }
+    // An authority in the target replaces the Host header (RFC 9112 section 3.2.2, RFC 9113 section 8.3.1).
+    if let Some(authority) = head.uri.authority() {
+        let host = HeaderValue::from_str(authority.as_str())?;
+        head.headers.insert(HOST, host);
+    }
+    join_cookies(&mut head);
+    change_request(&mut head.headers, policy, &plan.target.cluster().name);
+    if let Some(host) = &policy.host_rewrite {
+        head.headers.insert(HOST, HeaderValue::from_str(host)?);
+    }
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    let rewrite = plan.target.generation.rewrites[plan.route as usize].as_ref();
+    head.uri = match rewrite {
+        Some(rewrite) => rewrite.apply(target).parse()?,
+        None => target.parse()?,
+    };
+    head.extensions.clear();
+    Ok(head)
 }
 
 /// A tape that nobody plays any more when this goes.

@@ -268,6 +268,19 @@ impl Mesh {
         self.daemon = Some(daemon);
     }
 
+    /// Starts a daemon that takes over from the one that runs, and waits until it is ready.
+    pub(crate) fn successor(&self) -> Daemon {
+        let mut command = self.command(&self.name);
+        command.arg("--replace");
+        let child = self.lab.spawn(quiet(command)).unwrap();
+        Daemon::ready(child, &self.name).unwrap_or_else(|| {
+            panic!(
+                "the successor did not start: {}",
+                fs::read_to_string(self.log_path()).unwrap()
+            )
+        })
+    }
+
     /// Starts the server of a pod and waits until it is ready.
     pub(crate) fn serve(&mut self, name: &str) {
         self.serve_with(name, &[]);
