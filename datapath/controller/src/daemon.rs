@@ -16,7 +16,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tracing::{error, info, warn};
 
 use crate::fallback::accept;
@@ -72,7 +72,7 @@ pub struct Daemon {
     /// A successor takes over.
     leaving: AtomicBool,
     /// The task that answers `kmeshctl`.
-    status: Mutex<Option<AbortHandle>>,
+    status: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Runs until SIGTERM or SIGINT; `ready` is called when every pod is enrolled.
@@ -156,7 +156,7 @@ impl Daemon {
 
     /// Answers `kmeshctl` until told otherwise.
     fn answer(self: &Arc<Self>, listener: UnixListener) {
-        let task = tokio::spawn(status::answer(Arc::clone(self), listener)).abort_handle();
+        let task = tokio::spawn(status::answer(Arc::clone(self), listener));
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = status.replace(task) {
             before.abort();
@@ -164,12 +164,14 @@ impl Daemon {
     }
 
     /// Gives the name and the pods' locks away, or takes them back.
-    pub fn set_leaving(self: &Arc<Self>, leaving: bool) {
+    pub async fn set_leaving(self: &Arc<Self>, leaving: bool) {
         self.leaving.store(leaving, Ordering::SeqCst);
         if leaving {
             let task = (self.status.lock().unwrap_or_else(PoisonError::into_inner)).take();
             if let Some(task) = task {
                 task.abort();
+                // It holds the name until it has really ended.
+                let _ = task.await;
             }
         } else {
             match status::listen(&self.options.name) {

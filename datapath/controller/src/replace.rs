@@ -23,7 +23,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::daemon::Daemon;
 
@@ -126,7 +126,7 @@ pub async fn follow(daemon: Arc<Daemon>, listener: UnixListener, drain: Duration
             continue;
         }
         drop(open);
-        daemon.set_leaving(true);
+        daemon.set_leaving(true).await;
         let handed = async {
             conversation.say("yours").await?;
             conversation.hear("attached").await
@@ -136,7 +136,7 @@ pub async fn follow(daemon: Arc<Daemon>, listener: UnixListener, drain: Duration
                 error = format!("{error:#}"),
                 "the successor failed: staying"
             );
-            daemon.set_leaving(false);
+            daemon.set_leaving(false).await;
             continue;
         }
         daemon.forgo_connects();
@@ -157,8 +157,10 @@ async fn drained(daemon: &Daemon, drain: Duration) {
     while quiet < 2 && Instant::now() < deadline {
         sleep(LOOK).await;
         let node = &daemon.node;
-        let anchored = node.datapath().anchored.keys().next().is_some();
-        let idle = !anchored && node.anchors().is_empty();
+        let anchored = node.datapath().anchored.keys().count();
+        let anchors = node.anchors().len();
+        debug!(anchored, anchors, "connections are left");
+        let idle = anchored == 0 && anchors == 0;
         quiet = if idle { quiet + 1 } else { 0 };
     }
 }

@@ -57,7 +57,9 @@ impl Agent {
         let mut space = nix::cmsg_space!(RawFd);
         let mut into = [IoSliceMut::new(&mut errno)];
         let fd = channel.as_fd().as_raw_fd();
-        let message = recvmsg::<()>(fd, &mut into, Some(&mut space), MsgFlags::empty())?;
+        // Programs started meanwhile must not keep the connection open.
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = recvmsg::<()>(fd, &mut into, Some(&mut space), flags)?;
         let received = message.cmsgs()?.find_map(|control| match control {
             ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
             _ => None,

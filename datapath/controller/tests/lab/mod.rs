@@ -246,7 +246,13 @@ impl Mesh {
             .arg(self.config_path())
             .arg("--pods")
             .arg(self.pods_path())
-            .stderr(fs::File::create(self.log_path()).unwrap());
+            .stderr(
+                fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(self.log_path())
+                    .unwrap(),
+            );
         command
     }
 
