@@ -119,6 +119,29 @@ pub enum Verify {
         #[arg(long)]
         only: Option<u64>,
     },
+    /// Large bodies: memory of readers that do not read, against plain TCP, and throughput against `direct` (needs root).
+    ///
+    /// The last line on stdout is one JSON object. Exit code 1 if readers cost more than 1.5 times plain TCP or throughput is
+    /// below 0.9, 2 if a body is not whole.
+    Bulk {
+        /// Readers that ask for 16 MiB each and do not read.
+        #[arg(long, default_value_t = 1_000)]
+        readers: usize,
+        /// Rounds of 16 MiB transfers in both directions, eight transfers per arm and round.
+        #[arg(long, default_value_t = 14)]
+        rounds: usize,
+        /// The arms to compare with `direct`.
+        #[arg(long = "arm", value_delimiter = ',', value_name = "ARM,...", default_values = ["kmesh", "kmesh-remote"])]
+        arms: Vec<String>,
+    },
+    /// Real peers: programs that others wrote, as clients and servers, through each arm (needs root).
+    ///
+    /// Prints a Markdown table and, last, one JSON object. Exit code 1 if outcomes differ without a known reason.
+    Peers {
+        /// The arms.
+        #[arg(long = "arm", value_delimiter = ',', value_name = "ARM,...", default_values = ["direct", "envoy-both", "kmesh"])]
+        arms: Vec<String>,
+    },
 }
 
 /// Options of `explain`.

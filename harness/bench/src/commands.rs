@@ -63,6 +63,12 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Crosscheck(options) => crosscheck::crosscheck(&catalogue, &options),
         Command::Stall(options) => stall(&catalogue, &options),
+        Command::Verify(Verify::Bulk {
+            readers,
+            rounds,
+            arms,
+        }) => verify_bulk(readers, rounds, &arms),
+        Command::Verify(Verify::Peers { arms }) => verify_peers(&arms),
         Command::Doctor { format } => print_doctor(format),
     }
 }
@@ -319,6 +325,19 @@ fn verify_streams(options: &verify::StreamOptions) -> anyhow::Result<u8> {
         _ => Status::Wrong,
     };
     Ok(exit::of_all(&[status]))
+}
+
+fn verify_bulk(readers: usize, rounds: usize, arms: &[String]) -> anyhow::Result<u8> {
+    let outcome = verify::bulk(readers, rounds, arms, &Programs::locate())?;
+    say(&(serde_json::to_string(&outcome)? + "\n"))?;
+    Ok(exit::of_all(&[outcome.status()]))
+}
+
+fn verify_peers(arms: &[String]) -> anyhow::Result<u8> {
+    let outcome = verify::peers(arms, &Programs::locate())?;
+    say(&outcome.table())?;
+    say(&(serde_json::to_string(&outcome)? + "\n"))?;
+    Ok(exit::of_all(&[outcome.status()]))
 }
 
 fn words(format: Format) -> report::Format {

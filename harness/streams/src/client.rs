@@ -4,6 +4,8 @@ mod connection;
 mod notes;
 mod window;
 
+pub use notes::fetch;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::churn;
 use crate::finding::Tally;
-use crate::server::Report;
+use crate::server::{REPORT, Report};
 
 /// What a client is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -77,7 +79,7 @@ pub fn run(job: &Job) -> anyhow::Result<Tally> {
     let (mut tally, notes) = total.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut reports: BTreeMap<&str, Report> = BTreeMap::new();
     for (name, address) in &job.servers {
-        reports.insert(name, notes::fetch(*address)?);
+        reports.insert(name, fetch(*address, REPORT)?);
     }
     notes.compare(&mut tally, &reports);
     for report in reports.into_values() {

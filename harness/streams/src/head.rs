@@ -3,13 +3,14 @@
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::socket::{MsgFlags, recv};
 
 use crate::plan::Framing;
-use crate::segments::await_ready;
+use crate::segments::{PATIENCE, await_ready};
 
 /// Largest head that is accepted, bytes.
 const HEAD_MAX: usize = 64 << 10;
@@ -46,6 +47,8 @@ pub struct Receiver<'s> {
     scratch: Box<[u8]>,
     /// Bytes taken from the kernel so far.
     pub received: u64,
+    /// How long nothing may come before that counts as a hang.
+    pub patience: Duration,
 }
 
 /// A head, of a request or of a response.
@@ -92,6 +95,7 @@ impl<'s> Receiver<'s> {
             buffer: Vec::new(),
             scratch: vec![0; READ].into_boxed_slice(),
             received: 0,
+            patience: PATIENCE,
         }
     }
 
@@ -162,10 +166,10 @@ impl<'s> Receiver<'s> {
     /// Reads more. False at the end of the stream.
     ///
     /// # Errors
-    /// Of the socket; [`io::ErrorKind::TimedOut`] if nothing comes for [`crate::segments::PATIENCE`].
+    /// Of the socket; [`io::ErrorKind::TimedOut`] if nothing comes for as long as [`Self::patience`].
     pub fn fill(&mut self) -> io::Result<bool> {
         loop {
-            await_ready(self.stream, PollFlags::POLLIN)?;
+            await_ready(self.stream, PollFlags::POLLIN, self.patience)?;
             // Without blocking: a blocking `recv` on a socket in a sockmap may be woken for nothing (Linux 6.18,
             // tcp_bpf_recvmsg) and answer EAGAIN.
             match recv(

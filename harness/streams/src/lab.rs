@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
@@ -14,10 +14,12 @@ use kmesh_dataplanes::{
 };
 use netns_lab::{LabError, Topology};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::churn::{self, ChurnError, Places, replace};
-use crate::client::Job;
+use crate::client::{self, Job};
 use crate::finding::{Finding, Kind, Tally};
+use crate::task::Task;
 use crate::world::{self, Endpoints, SERVERS};
 
 /// Port of the servers.
@@ -102,9 +104,128 @@ pub enum CheckError {
         /// What it said.
         said: String,
     },
+    /// The samples allow no statement.
+    #[error("the samples allow no statement")]
+    Statistics(#[from] kmesh_stats::Error),
     /// The configuration could not be rewritten.
     #[error("the configuration could not be rewritten")]
     Churn(#[from] ChurnError),
+}
+
+/// An arm that is up, with our servers in its pods.
+pub struct Bench {
+    // Dropped first: the programs in the lab use the folder.
+    pub(crate) running: Box<dyn RunningArm>,
+    services: [(SocketAddr, Endpoints); 2],
+    client: PathBuf,
+    folder: tempfile::TempDir,
+    arm: String,
+}
+
+impl Bench {
+    /// Brings an arm up.
+    ///
+    /// # Errors
+    /// [`CheckError::UnknownArm`], [`CheckError::Arm`], [`CheckError::Io`].
+    pub fn up(arm: &str, options: &Options) -> Result<Self, CheckError> {
+        let kind = kmesh_dataplanes::arm(arm).ok_or_else(|| CheckError::UnknownArm {
+            name: arm.to_owned(),
+        })?;
+        let folder = tempfile::tempdir().map_err(io("a folder for the configuration"))?;
+        let config = folder.path().join("resources.yaml");
+        let topology = topology();
+        let services = services();
+        // Balancing connections needs one cluster for all.
+        let by_request = arm != "kmesh-l4";
+        replace(&config, &world::resources(&services, 0, by_request))
+            .map_err(io("writing the configuration"))?;
+        let running = kind
+            .up(&plan(&topology, &services, &config, options))
+            .map_err(|source| CheckError::Arm {
+                arm: arm.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            running,
+            services,
+            client: options.client.clone(),
+            folder,
+            arm: arm.to_owned(),
+        })
+    }
+
+    /// Where a client connects to reach the service.
+    pub fn target(&self) -> SocketAddr {
+        let [(vip, _), _] = self.services;
+        self.running.targets(vip).first().copied().unwrap_or(vip)
+    }
+
+    /// Has the client program do a task in the client's pod.
+    ///
+    /// # Errors
+    /// [`CheckError::Client`], [`CheckError::Io`].
+    pub fn run<T: DeserializeOwned>(&self, task: &Task) -> Result<T, CheckError> {
+        let client = self.start(task)?;
+        // It reads one line, and the end of its input after that says nothing to it.
+        let output = client
+            .wait_with_output()
+            .map_err(io("waiting for the client"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let outcome = text
+            .lines()
+            .last()
+            .and_then(|line| serde_json::from_str(line).ok());
+        outcome.ok_or_else(|| CheckError::Client {
+            status: output.status,
+            said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
+    }
+
+    /// Starts the client program in the client's pod and gives it its task. The streams are pipes.
+    pub(crate) fn start(&self, task: &Task) -> Result<Child, CheckError> {
+        let mut task = serde_json::to_string(task)
+            .map_err(io::Error::from)
+            .map_err(io("writing the task"))?;
+        task.push('\n');
+        let mut command = self.running.client().command(&self.client);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = self.running.client().spawn(command)?;
+        if let Some(stdin) = &mut child.stdin {
+            stdin
+                .write_all(task.as_bytes())
+                .map_err(io("giving the client its task"))?;
+        }
+        Ok(child)
+    }
+
+    /// Asks a server for a document at its own address, from the client's namespace.
+    ///
+    /// # Errors
+    /// [`CheckError::Lab`], [`CheckError::Io`].
+    pub fn ask<T: DeserializeOwned + Send>(
+        &self,
+        server: &str,
+        path: &str,
+    ) -> Result<T, CheckError> {
+        let ip = self.running.lab().pod(server)?.ipv4();
+        let at = SocketAddr::new(ip.into(), PORT);
+        let document = self.running.client().run(|| client::fetch(at, path))?;
+        document.map_err(io("asking a server"))
+    }
+
+    fn failed(&self, source: ArmError) -> CheckError {
+        CheckError::Arm {
+            arm: self.arm.clone(),
+            source,
+        }
+    }
+}
+
+pub(crate) fn io(what: &'static str) -> impl Fn(io::Error) -> CheckError {
+    move |source| CheckError::Io { what, source }
 }
 
 /// Runs the checker through an arm.
@@ -112,47 +233,30 @@ pub enum CheckError {
 /// # Errors
 /// [`CheckError`]; what is wrong with the bytes is no error but in the outcome.
 pub fn check(arm: &str, options: &Options) -> Result<Outcome, CheckError> {
-    let kind = kmesh_dataplanes::arm(arm).ok_or_else(|| CheckError::UnknownArm {
-        name: arm.to_owned(),
-    })?;
-    let io = |what: &'static str| move |source| CheckError::Io { what, source };
-    let folder = tempfile::tempdir().map_err(io("a folder for the configuration"))?;
-    let config = folder.path().join("resources.yaml");
-    let topology = topology();
-    let services = services();
-    // Balancing connections needs one cluster for all.
-    let by_request = arm != "kmesh-l4";
-    replace(&config, &world::resources(&services, 0, by_request))
-        .map_err(io("writing the configuration"))?;
-    let failed = |source| CheckError::Arm {
-        arm: arm.to_owned(),
-        source,
-    };
-    let mut running = kind
-        .up(&plan(&topology, &services, &config, options))
-        .map_err(failed)?;
-    let generations = folder.path().join("generations");
+    let mut bench = Bench::up(arm, options)?;
+    let running = bench.running.as_ref();
+    let generations = bench.folder.path().join("generations");
     fs::write(&generations, [0; 16]).map_err(io("writing the generations"))?;
     let follows = running.decides() && arm.starts_with("kmesh");
-    let job = job(running.as_ref(), &services, options, &generations)?;
+    let job = job(running, &bench.services, options, &generations)?;
     let (stop, stopped) = mpsc::channel();
     let name = running.lab().id().to_owned();
-    let client = running.client().command(&options.client);
+    let config = bench.folder.path().join("resources.yaml");
     let (tally, rewritten) = thread::scope(|scope| {
         let places = Places {
             daemon: &name,
             config: &config,
             generations: &generations,
         };
-        let services = &services;
+        let services = bench.services;
         let churning = scope.spawn(move || {
             if !follows {
                 return Ok(0);
             }
-            let resources = |generation| world::resources(services, generation, true);
+            let resources = |generation| world::resources(&services, generation, true);
             churn::rewrite(&places, resources, &stopped)
         });
-        let tally = run_client(client, &job);
+        let tally = bench.run::<Tally>(&Task::Messages(job));
         drop(stop);
         let rewritten = churning
             .join()
@@ -160,7 +264,7 @@ pub fn check(arm: &str, options: &Options) -> Result<Outcome, CheckError> {
         (tally, rewritten)
     });
     let mut tally = tally?;
-    if let Err(death) = running.check_alive() {
+    if let Err(death) = bench.running.check_alive() {
         tally.find(Finding {
             kind: Kind::Broken,
             by: "lab".to_owned(),
@@ -169,7 +273,10 @@ pub fn check(arm: &str, options: &Options) -> Result<Outcome, CheckError> {
         });
         return Ok(outcome(arm, options, tally));
     }
-    let counters = running.counters().map_err(failed)?;
+    let counters = bench
+        .running
+        .counters()
+        .map_err(|source| bench.failed(source))?;
     Ok(Outcome {
         generations: rewritten?,
         kernel_requests: counters.kernel_requests,
@@ -297,26 +404,5 @@ fn job(
         routed: running.decides(),
         generations: Some(generations.to_owned()),
         only: options.only,
-    })
-}
-
-fn run_client(mut command: std::process::Command, job: &Job) -> Result<Tally, CheckError> {
-    let io = |what: &'static str| move |source| CheckError::Io { what, source };
-    let job = serde_json::to_string(job)
-        .map_err(io::Error::from)
-        .map_err(io("writing the job"))?;
-    let output = command
-        .arg(job)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(io("starting the client"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let tally = text
-        .lines()
-        .last()
-        .and_then(|line| serde_json::from_str(line).ok());
-    tally.ok_or_else(|| CheckError::Client {
-        status: output.status,
-        said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     })
 }

@@ -13,13 +13,21 @@
 //! [`lab::check`] does that in an arm's lab while the configuration is rewritten ([`churn`]).
 
 pub mod body;
+pub mod bulk;
 pub mod churn;
 pub mod client;
+pub mod desync;
 pub mod finding;
 pub mod head;
 pub mod lab;
+pub mod memory;
 pub mod pattern;
+pub mod peers;
 pub mod plan;
+pub mod raw;
+pub mod recorder;
 pub mod segments;
 pub mod server;
+pub mod task;
+pub mod throughput;
 pub mod world;

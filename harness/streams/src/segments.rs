@@ -85,7 +85,9 @@ impl<'s> Sender<'s> {
                     bytes = &bytes[count..];
                 }
                 Err(nix::errno::Errno::EINTR) => {}
-                Err(nix::errno::Errno::EAGAIN) => await_ready(self.stream, PollFlags::POLLOUT)?,
+                Err(nix::errno::Errno::EAGAIN) => {
+                    await_ready(self.stream, PollFlags::POLLOUT, PATIENCE)?;
+                }
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -141,9 +143,9 @@ impl Shape {
 /// Waits until the socket can be read or written.
 ///
 /// # Errors
-/// [`io::ErrorKind::TimedOut`] after [`PATIENCE`].
-pub fn await_ready(stream: &TcpStream, events: PollFlags) -> io::Result<()> {
-    let end = Instant::now() + PATIENCE;
+/// [`io::ErrorKind::TimedOut`] after `patience`.
+pub fn await_ready(stream: &TcpStream, events: PollFlags, patience: Duration) -> io::Result<()> {
+    let end = Instant::now() + patience;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::body::{self, BodyError};
+use crate::bulk;
 use crate::finding::{Finding, Kind, Tally};
 use crate::head::{Head, HeadError, Receiver};
 use crate::plan::{Framing, Message, Number, Side};
@@ -142,7 +143,7 @@ impl Server {
     ) -> io::Result<Next> {
         let (method, target) = head.request.clone().unwrap_or_default();
         let Some(number) = head.only(MESSAGE).and_then(Number::parse) else {
-            return self.unnumbered(head, sender);
+            return self.unnumbered(head, receiver, sender);
         };
         let message = Message::of(number);
         let step = format!(
@@ -220,9 +221,27 @@ impl Server {
     }
 
     /// Requests that are no message: readiness and the report. Anything else is bytes that were not meant as a request.
-    fn unnumbered(&self, head: &Head, sender: &mut Sender<'_>) -> io::Result<Next> {
+    fn unnumbered(
+        &self,
+        head: &Head,
+        receiver: &mut Receiver<'_>,
+        sender: &mut Sender<'_>,
+    ) -> io::Result<Next> {
         let next = next(head.closes());
         let (method, target) = head.request.clone().unwrap_or_default();
+        if let Some(length) = target
+            .strip_prefix("/first/bulk/")
+            .and_then(|n| n.parse().ok())
+        {
+            return large(sender, &bulk::side(length), true).map(|()| next);
+        }
+        if let Some(length) = target
+            .strip_prefix("/first/blob/")
+            .and_then(|n| n.parse().ok())
+        {
+            skip(receiver, head.framing().1)?;
+            return large(sender, &bulk::side(length), false).map(|()| next);
+        }
         let body = match (method.as_str(), target.as_str()) {
             ("GET", "/") => "ready".to_owned(),
             ("GET", REPORT) => self.report()?,
@@ -260,6 +279,41 @@ const WHOLE: Side = Side {
     shape: 0,
     ornate: false,
 };
+
+/// Answers with a large body: of its pattern, or of bytes that cost nothing to make.
+fn large(sender: &mut Sender<'_>, side: &Side, patterned: bool) -> io::Result<()> {
+    let mut shape = Shape::of(side);
+    sender.keep(format!("HTTP/1.1 200 OK\r\n{}\r\n", framing_lines(side)).as_bytes());
+    if patterned {
+        body::write(sender, side, &mut shape)?;
+    } else {
+        let piece = [b'x'; 16 << 10];
+        let mut left = side.length as usize;
+        while left > 0 {
+            let count = left.min(piece.len());
+            sender.keep(&piece[..count]);
+            left -= count;
+            if sender.is_full() {
+                sender.flush(side, &mut shape)?;
+            }
+        }
+    }
+    sender.flush(side, &mut shape)
+}
+
+/// Reads a body of this length and forgets it.
+fn skip(receiver: &mut Receiver<'_>, length: u64) -> io::Result<()> {
+    let mut left = length as usize;
+    while left > 0 {
+        if receiver.buffer.is_empty() && !receiver.fill()? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let count = left.min(receiver.buffer.len());
+        receiver.buffer.drain(..count);
+        left -= count;
+    }
+    Ok(())
+}
 
 fn next(closes: bool) -> Next {
     if closes { Next::Close } else { Next::Keep }

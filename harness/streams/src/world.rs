@@ -122,7 +122,7 @@ fn listener(at: SocketAddr, routes: &Value) -> Value {
                 "stat_prefix": "streams",
                 "stream_idle_timeout": "0s",
                 "route_config": { "name": "streams", "virtual_hosts": [
-                    { "name": "streams", "domains": [HOST], "routes": routes },
+                    { "name": "streams", "domains": [HOST, at.ip().to_string()], "routes": routes },
                 ] },
                 "http_filters": [{
                     "name": "envoy.filters.http.router",

@@ -1,22 +1,24 @@
 //! `kmesh-streams-client`: the stream checker's client, to be run in a pod.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 
 use anyhow::Context as _;
 use clap::Parser;
-use kmesh_streams::client::{self, Job};
+use kmesh_streams::task;
 
-/// Does a job and prints its tally, one JSON object.
+/// Does the task of the first line on stdin, JSON, and prints its outcome, one JSON value.
 #[derive(Debug, Parser)]
-struct Options {
-    /// The job, JSON.
-    job: String,
-}
+struct Options {}
 
 fn main() -> anyhow::Result<()> {
-    let job: Job = serde_json::from_str(&Options::parse().job).context("the job")?;
-    let tally = client::run(&job)?;
-    let text = serde_json::to_string(&tally)?;
+    let Options {} = Options::parse();
+    let mut line = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .context("stdin")?;
+    let task = serde_json::from_str(&line).context("the task")?;
+    let text = task::run(&task)?;
     writeln!(std::io::stdout(), "{text}").context("stdout")?;
     Ok(())
 }

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 
+use serde::de::DeserializeOwned;
+
 use crate::finding::{Finding, Kind, Tally};
 use crate::head::Receiver;
 use crate::plan::{Cuts, Framing, Number, Side};
 use crate::segments::{Sender, Shape};
-use crate::server::{REPORT, Report};
+use crate::server::Report;
 
 /// The answered messages.
 #[derive(Debug, Default)]
@@ -59,8 +61,11 @@ impl Notes {
     }
 }
 
-/// A server's report, asked at its own address.
-pub(super) fn fetch(address: SocketAddr) -> io::Result<Report> {
+/// A server's document, asked at its own address.
+///
+/// # Errors
+/// If there is no such server or document.
+pub fn fetch<T: DeserializeOwned>(address: SocketAddr, path: &str) -> io::Result<T> {
     let stream = TcpStream::connect(address)?;
     let side = Side {
         length: 0,
@@ -73,7 +78,7 @@ pub(super) fn fetch(address: SocketAddr) -> io::Result<Report> {
         ornate: false,
     };
     let mut sender = Sender::new(&stream, false)?;
-    sender.keep(format!("GET {REPORT} HTTP/1.1\r\nhost: report\r\n\r\n").as_bytes());
+    sender.keep(format!("GET {path} HTTP/1.1\r\nhost: report\r\n\r\n").as_bytes());
     sender.flush(&side, &mut Shape::of(&side))?;
     let mut receiver = Receiver::new(&stream);
     let head = receiver.response().map_err(io::Error::other)?;
