@@ -1,8 +1,6 @@
 //! Large bodies: whoever reads late still gets all of it. What late readers cost in memory is measured by
 //! `kmesh-bench verify bulk`.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 mod support;
 
 use kmesh_streams::memory::footprint;
