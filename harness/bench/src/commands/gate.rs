@@ -87,9 +87,13 @@ fn self_test(catalogue: &Catalogue, options: &Gate) -> anyhow::Result<Verdict> {
     };
     if options.mutant {
         let verdict = live(true, "mutant")?;
-        let found = verdict.exit_code == crate::exit::FAILED;
+        let outcome = match verdict.exit_code {
+            crate::exit::FAILED => Outcome::Pass,
+            crate::exit::UNFIT => Outcome::Unfit,
+            _ => Outcome::Fail,
+        };
         let message = format!("head with {MUTANT}: {}", verdict.reason);
-        checks.push(Check::new(Stage::G2, "live mutant", passed(found), message).with(&verdict));
+        checks.push(Check::new(Stage::G2, "live mutant", outcome, message).with(&verdict));
     }
     for run in 1..=options.live_aa {
         let name = format!("live A/A {run}");

@@ -269,12 +269,9 @@ fn clock_checks(live: &Live<'_>, judged: &[Judged]) -> Vec<Check> {
                 check.outcome = Outcome::Unfit;
             }
         }
-        checks.push(Check::new(
-            Stage::G2,
-            "machine",
-            Outcome::Unfit,
-            unfit.join("; "),
-        ));
+        // First: it is the reason for whatever the clock left open.
+        let machine = Check::new(Stage::G2, "machine", Outcome::Unfit, unfit.join("; "));
+        checks.insert(0, machine);
     }
     if let Some(last) = checks.last_mut() {
         *last = last.clone().with(&live.sittings);
