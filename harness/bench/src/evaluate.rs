@@ -2,7 +2,7 @@
 
 use crate::record::Record;
 use crate::scenario::{Design, Loop, Scenario};
-use crate::summary::{Added, ArmSummary, Percentiles, Ratio};
+use crate::summary::{Added, ArmSummary, Percentiles, Ratio, Tail};
 use kmesh_stats::{Bootstrap, Latency, paired, rank};
 
 /// Metrics compared in every scenario; `connect_p50` only where connections are opened.
@@ -42,7 +42,7 @@ pub fn figures(scenario: &Scenario, arms: &[String], record: &Record, design: &D
     let mut figures = Figures {
         arms: arms
             .iter()
-            .map(|arm| arm_summary(scenario, arm, record))
+            .map(|arm| arm_summary(scenario, arm, record, &bootstrap))
             .collect(),
         ..Figures::default()
     };
@@ -122,7 +122,12 @@ fn added(
     })
 }
 
-fn arm_summary(scenario: &Scenario, arm: &str, record: &Record) -> ArmSummary {
+fn arm_summary(
+    scenario: &Scenario,
+    arm: &str,
+    record: &Record,
+    bootstrap: &Bootstrap,
+) -> ArmSummary {
     let sum = |field: fn(&crate::record::Row) -> u64| record.of(arm).map(field).sum::<u64>();
     let median = |field: fn(&crate::record::Row) -> f64| {
         rank::median(&record.of(arm).map(field).collect::<Vec<_>>()).ok()
@@ -145,6 +150,7 @@ fn arm_summary(scenario: &Scenario, arm: &str, record: &Record) -> ArmSummary {
         sent: sum(|row| row.sent),
         latency_us: percentiles(&merged.service).unwrap_or_default(),
         intended_us: percentiles(&merged.intended),
+        tail_us: tail(record, arm, bootstrap),
         connect_us: percentiles(&merged.connect),
         cpu_us_per_request: median(|row| row.cpu_us_per_request).filter(|cpu| *cpu > 0.0),
         errors: sum(|row| row.errors),
@@ -162,6 +168,23 @@ fn arm_summary(scenario: &Scenario, arm: &str, record: &Record) -> ArmSummary {
         served_by: record.served_by.get(arm).cloned().unwrap_or_default(),
         connections_per_client: record.connections_per_client.get(arm).copied(),
         examples: record.examples.get(arm).cloned().unwrap_or_default(),
+    }
+}
+
+/// The tail's intervals, with fewer resamples than the ratios': a resample reads a whole histogram.
+fn tail(record: &Record, arm: &str, bootstrap: &Bootstrap) -> Option<Tail> {
+    const RESAMPLES: usize = 500;
+    let fewer = Bootstrap {
+        resamples: bootstrap.resamples.min(RESAMPLES),
+        ..*bootstrap
+    };
+    let quantiles = kmesh_stats::tail::quantiles(record.cells.get(arm)?, &[0.99, 0.999], &fewer);
+    match quantiles.ok()?.as_slice() {
+        [p99, p999] => Some(Tail {
+            p99: *p99,
+            p999: *p999,
+        }),
+        _ => None,
     }
 }
 

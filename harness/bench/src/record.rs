@@ -2,6 +2,7 @@
 
 use crate::bpf::BpfCost;
 use kmesh_stats::Latency;
+use kmesh_stats::tail::Counts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -186,6 +187,9 @@ pub struct Record {
     pub rows: Vec<Row>,
     /// Merged histograms by arm.
     pub merged: BTreeMap<String, Merged>,
+    /// Latency of each cell by arm, in block order: intended time in an open loop, service time in a closed
+    /// one. For the tail's intervals, which need blocks.
+    pub cells: BTreeMap<String, Vec<Counts>>,
     /// Answers by arm and server.
     pub served_by: BTreeMap<String, BTreeMap<String, u64>>,
     /// First few wrong answers and errors in words, by arm.

@@ -92,6 +92,10 @@ pub struct ArmSummary {
     pub latency_us: Percentiles,
     /// From the moment a request was due, all blocks merged; null in a closed loop.
     pub intended_us: Option<Percentiles>,
+    /// The tail with intervals by resampling blocks, intended time in an open loop and service time in a
+    /// closed one; shown, never gated. Null when no cell was kept.
+    #[serde(default)]
+    pub tail_us: Option<Tail>,
     /// Connects, all blocks merged; null without new connections.
     pub connect_us: Option<Percentiles>,
     /// Median over blocks: CPU time of all pods, sidecars and daemons of the arm, generator included,
@@ -136,6 +140,15 @@ pub struct Percentiles {
     pub p99: f64,
     /// 99.9th.
     pub p999: f64,
+}
+
+/// The tail of the merged histograms, microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Tail {
+    /// 99th percentile.
+    pub p99: Interval,
+    /// 99.9th percentile.
+    pub p999: Interval,
 }
 
 /// One paired ratio.

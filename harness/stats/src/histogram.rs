@@ -65,6 +65,14 @@ impl Latency {
         Ok(bytes)
     }
 
+    /// The recorded values with their counts, nanoseconds.
+    pub fn counts(&self) -> crate::tail::Counts {
+        self.0
+            .iter_recorded()
+            .map(|step| (step.value_iterated_to(), step.count_at_value()))
+            .collect()
+    }
+
     /// Number of values.
     pub fn count(&self) -> u64 {
         self.0.len()

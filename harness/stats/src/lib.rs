@@ -31,6 +31,7 @@ pub mod rank;
 pub mod rng;
 pub mod sequential;
 pub mod signed_rank;
+pub mod tail;
 pub mod williams;
 
 mod error;

@@ -150,6 +150,16 @@ fn add(
             into.merge(&histogram(arm, from)?);
         }
     }
+    // Of the two views, the one that the scenario's ratios are of.
+    let shown = if result.offered_rps.is_some() {
+        &latency.intended
+    } else {
+        &latency.service
+    };
+    if shown.count > 0 {
+        let counts = histogram(arm, shown)?.counts();
+        record.cells.entry(arm.to_owned()).or_default().push(counts);
+    }
     let served_by = record.served_by.entry(arm.to_owned()).or_default();
     for (server, answers) in result.served_by.values().flatten() {
         *served_by.entry(server.clone()).or_default() += answers;

@@ -61,7 +61,7 @@ fn head(bytes: usize, routes: usize) -> Vec<u8> {
 }
 
 /// The cases: name, parameter, tables, head.
-pub fn cases() -> Vec<(&'static str, usize, Compiled, Vec<u8>)> {
+pub(crate) fn cases() -> Vec<(&'static str, usize, Compiled, Vec<u8>)> {
     let sizes = [128, 250, 512, 1024, 3072].map(|size| {
         let routes = 10;
         ("head_bytes", size, many_routes(routes), head(size, routes))
