@@ -13,10 +13,17 @@ class Refused(Exception):
     pass
 
 
+def blank(value):
+    """Whether a field asks for nothing."""
+    if isinstance(value, dict):
+        return all(blank(inner) for inner in value.values())
+    return value in (None, False, 0, "", [])
+
+
 def only(thing, what, *known):
     """Refuses every field that is set and not known here: later versions of the routes may say more."""
     for key, value in thing.items():
-        if key not in known and value not in (None, False, 0, "", [], {}):
+        if key not in known and not blank(value):
             raise Refused(f"{what}: {key} = {json.dumps(value)} has no counterpart here")
     return thing
 
@@ -151,7 +158,11 @@ def client(config, first):
         out.append(f"  bind :::{first + number} v6only")
         kind, content = variant(listener["kind"], listener["name"])
         if kind == "Http":
-            only(content, f"listener {listener['name']}", "name", "virtual_hosts")
+            what = f"listener {listener['name']}"
+            only(content, what, "name", "virtual_hosts", "options")
+            options = only(content.get("options", {}), what, "codec")
+            if options.get("codec", "Auto") == "Http2":
+                raise Refused(f"{what}: HTTP/2")
             http_frontend(content, out)
         elif kind == "Tcp" and len(content) == 1:
             out.append("  mode tcp")
@@ -159,6 +170,8 @@ def client(config, first):
         else:
             raise Refused(f"listener {listener['name']}: {kind} with more than one cluster")
     for cluster in config["clusters"]:
+        if cluster.get("policy", {}).get("http2"):
+            raise Refused(f"cluster {cluster['name']}: HTTP/2")
         # Breakers and timeouts stay at HAProxy's: none of the scenarios comes near them.
         for mode in ("http", "tcp"):
             backend(cluster, mode, out)

@@ -90,7 +90,7 @@ pub enum ArmError {
         problem: String,
     },
     /// The kernel refused a program or map, or the object does not have it.
-    #[error("{what} cannot be used, maybe for want of root or of kernel BTF: {source}")]
+    #[error("{what} cannot be used, maybe for want of root or of kernel BTF")]
     Ebpf {
         /// The program or map.
         what: &'static str,
