@@ -4,6 +4,7 @@
 //! Data flows one way: configuration -> tables -> kernel. Back come only counters, upstream states and the requests
 //! that the kernel left to [`fallback`].
 
+pub mod buffers;
 pub mod daemon;
 pub mod fallback;
 pub mod generation;

@@ -19,6 +19,7 @@ use super::anchor::{Anchor, HEAD_MAX};
 use super::serve::Session;
 use super::stream::Stream;
 use super::upgrade::join;
+use crate::buffers::Buffers;
 use crate::node::Node;
 use crate::pods::Pod;
 use crate::upstream::abandon;
@@ -88,8 +89,11 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
         debug!(pod = pod.spec.name, %client, "refused a connection that was not anchored");
         return;
     };
-    if let Err(error) = socket.set_nodelay(true) {
-        debug!(%client, %error, "no TCP_NODELAY");
+    if let Err(error) = socket
+        .set_nodelay(true)
+        .and_then(|()| Buffers::ANCHOR.fix(&socket))
+    {
+        debug!(%client, %error, "socket options");
     }
     let anchor = Arc::new(Anchor::new(
         anchored.cookie,

@@ -12,6 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::{Ticket, record, vacate};
+use crate::buffers::Buffers;
 use crate::node::Node;
 use crate::pods::Pod;
 
@@ -119,6 +120,8 @@ pub async fn open(
         .map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
     socket.set_tcp_nodelay(true).map_err(failed)?;
+    // Before the handshake, which announces how the window scales.
+    Buffers::UPSTREAM.fix(&socket).map_err(failed)?;
     socket
         .bind(&SocketAddr::new(source, 0).into())
         .map_err(failed)?;

@@ -1,0 +1,41 @@
+//! How much a connection of the user-space path may hold.
+//!
+//! Left alone, the kernel grows a socket's buffers with its throughput, to megabytes. Here each client has two sockets more than
+//! without a mesh, and behind a client that stops reading they all fill up. Inside a node, or between two near ones, small buffers
+//! carry as much as large ones: a window is empty again after a round trip of tens of microseconds.
+
+use std::io;
+
+use socket2::SockRef;
+use std::os::fd::AsFd;
+
+/// A connection's buffers, bytes as `SO_RCVBUF` and `SO_SNDBUF` take them; the kernel doubles them for its bookkeeping
+/// (`man 7 socket`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffers {
+    receive: usize,
+    send: usize,
+}
+
+impl Buffers {
+    /// Towards the client: through the loopback device, whose segments have 64 KiB, so the window takes several.
+    pub const ANCHOR: Self = Self {
+        receive: 256 << 10,
+        send: 64 << 10,
+    };
+    /// Towards the server: a window of 128 KiB is 1 Gbit/s at a round trip of a millisecond.
+    pub const UPSTREAM: Self = Self {
+        receive: 128 << 10,
+        send: 128 << 10,
+    };
+
+    /// Fixes the buffers of `socket`.
+    ///
+    /// # Errors
+    /// If the kernel refuses; a limit lower than these (`net.core.rmem_max`, `wmem_max`) is no error but a smaller buffer.
+    pub fn fix(self, socket: &impl AsFd) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        socket.set_recv_buffer_size(self.receive)?;
+        socket.set_send_buffer_size(self.send)
+    }
+}
