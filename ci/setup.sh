@@ -74,7 +74,7 @@ apt() {
         -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 "$@" >>"$log" 2>&1
 }
 
-# nginx is here as a program to measure against, not as a service: keep its package from starting one.
+# nginx and haproxy are here as programs to measure against, not as services: keep their packages from starting one.
 without_services() {
     local policy=/usr/sbin/policy-rc.d status=0
     if [ -e "$policy" ] && ! grep -q "kmesh ci/setup.sh" "$policy"; then
@@ -91,21 +91,24 @@ without_services() {
 }
 
 install_packages() {
-    local missing had_nginx
+    local missing service package
+    local -A had=()
     read_installed
     mapfile -t missing < <(missing_packages)
     [ "${#missing[@]}" -gt 0 ] || return 0
     work_to_do
-    had_nginx=${installed[nginx-light]:-}
+    for package in nginx-light haproxy; do had[$package]=${installed[$package]:-}; done
     say "Debian packages: ${missing[*]}"
     apt -o APT::Update::Error-Mode=any update ||
         die "the Debian package index cannot be reached: check the network and the sources in /etc/apt (log: $log)"
     without_services apt install --yes --no-install-recommends "${missing[@]}" ||
         die "apt-get could not install ${missing[*]}: bookworm-security must be among the sources in /etc/apt; the reason is at the end of $log"
-    # The policy above keeps it from starting now; this keeps it from starting at the next boot. Only if it is new.
-    if [ "$had_nginx" != installed ] && [ -d /run/systemd/system ]; then
-        systemctl disable --now nginx >>"$log" 2>&1 || true
-    fi
+    # The policy above keeps them from starting now; this keeps them from starting at the next boot. Only if they are new.
+    [ -d /run/systemd/system ] || return 0
+    for package in nginx-light haproxy; do
+        service=${package%-light}
+        [ "${had[$package]}" = installed ] || systemctl disable --now "$service" >>"$log" 2>&1 || true
+    done
 }
 
 # === Compilers ===
