@@ -5,6 +5,8 @@
 //! automata or the scanner shows as a disagreement. [`mod@envoy`] asks real Envoy, which settles what is right. [`generate`] draws configurations and requests in which the hard
 //! cases (overlapping patterns, equal lengths, repeated headers) are frequent.
 
+#[cfg(feature = "kernel")]
+pub mod cost;
 pub mod differential;
 pub mod edge;
 pub mod envoy;
