@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::fallback::accept;
 use crate::generation::{Generation, swap};
+use crate::guard::{self, Guard};
 use crate::load::Datapath;
 use crate::node::Node;
 use crate::pods::{self, Pod, PodSpec};
@@ -40,6 +41,8 @@ pub struct Options {
     pub l4: bool,
     /// Whether to take over from a running daemon of the same name.
     pub replace: bool,
+    /// Whether anchored services are closed, instead of being open, when this daemon is killed.
+    pub closed: bool,
     /// How long to stay with old connections once replaced.
     pub drain: Duration,
 }
@@ -73,6 +76,8 @@ pub struct Daemon {
     leaving: AtomicBool,
     /// The task that answers `kmeshctl`.
     status: Mutex<Option<JoinHandle<()>>>,
+    /// What stays when this daemon is killed, if anything is to.
+    guard: Mutex<Option<Guard>>,
 }
 
 /// Runs until SIGTERM or SIGINT; `ready` is called when every pod is enrolled.
@@ -100,6 +105,7 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
         state: Mutex::default(),
         leaving: AtomicBool::new(false),
         status: Mutex::default(),
+        guard: Mutex::default(),
     });
     let followed = Followed::new(&daemon.options)?;
     daemon.configure()?;
@@ -120,6 +126,11 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
             "the predecessor did not confirm"
         );
     }
+    // A guard that a killed daemon left behind: the pods are enrolled again.
+    guard::dismiss(&name)?;
+    if daemon.options.closed {
+        daemon.post_guard()?;
+    }
     daemon.answer(answers);
     tokio::spawn(upstream::follow_retired(Arc::clone(&daemon.node)));
     tokio::spawn(upstream::follow_hangups(Arc::clone(&daemon.node)));
@@ -134,6 +145,7 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
             info!("replaced: gone");
         }
     }
+    drop(daemon.guard().take());
     Ok(())
 }
 
@@ -188,8 +200,24 @@ impl Daemon {
         }
     }
 
+    fn guard(&self) -> MutexGuard<'_, Option<Guard>> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a guard hold the pods' connect programs.
+    fn post_guard(&self) -> Result<()> {
+        let pods = self.node.datapath().pods_id;
+        let mut guard = Guard::start(&self.options.name, pods).context("no guard")?;
+        for enrolled in self.state().pods.values() {
+            guard.hold(enrolled.pod.cookie, &enrolled.pod.connect_links())?;
+        }
+        *self.guard() = Some(guard);
+        Ok(())
+    }
+
     /// Leaves new connections to another daemon.
     pub fn forgo_connects(&self) {
+        drop(self.guard().take());
         for enrolled in self.state().pods.values() {
             enrolled.pod.forgo_connects();
         }
@@ -226,6 +254,11 @@ impl Daemon {
             let stays = names.contains(name.as_str())
                 && wanted.iter().any(|spec| *spec == enrolled.pod.spec);
             if !stays {
+                if let Some(guard) = self.guard().as_mut()
+                    && let Err(error) = guard.release(enrolled.pod.cookie)
+                {
+                    error!(%error, pod = name, "the guard keeps a released pod");
+                }
                 enrolled.pod.release(&mut self.node.datapath());
                 upstream::retire(&self.node, |key| key.pod == enrolled.pod.index);
                 info!(pod = name, "released");
@@ -249,6 +282,9 @@ impl Daemon {
             .find(|index| !taken.contains(index))
             .with_context(|| format!("pod {}: all {PODS_MAX} places are taken", spec.name))?;
         let (pod, listeners) = Pod::enrol(&mut self.node.datapath(), spec, index)?;
+        if let Some(guard) = self.guard().as_mut() {
+            guard.hold(pod.cookie, &pod.connect_links())?;
+        }
         let pod = Arc::new(pod);
         let mut anchors = Vec::new();
         for listener in listeners {

@@ -8,6 +8,7 @@ pub mod buffers;
 pub mod daemon;
 pub mod fallback;
 pub mod generation;
+pub mod guard;
 pub mod load;
 pub mod netns;
 pub mod node;

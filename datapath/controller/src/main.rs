@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use kmesh_controller::daemon::{self, Options};
+use kmesh_controller::guard;
 use kmesh_controller::load::check::check;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
@@ -39,9 +40,27 @@ enum Command {
         /// Take over from the daemon of that name, if one runs: it keeps its connections until they end.
         #[arg(long)]
         replace: bool,
+        /// What becomes of connections to HTTP services when this daemon is killed: they go to the original address, or they
+        /// are refused until a daemon of this name runs again.
+        #[arg(long, value_enum, default_value_t = WhenGone::Open)]
+        when_gone: WhenGone,
         /// How long this daemon stays with its connections once another one has replaced it, seconds.
         #[arg(long, default_value_t = 900)]
         drain: u64,
+    },
+    /// Opens the services that a killed daemon left closed.
+    Release {
+        /// The daemon's name.
+        #[arg(long, default_value = "default")]
+        name: String,
+    },
+    /// Stays when the daemon is killed; started by `run`.
+    #[command(hide = true)]
+    Guard {
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        pods_map: u32,
     },
     /// Says what this kernel allows, and why not. Exit code 1 if something is missing.
     Check {
@@ -49,6 +68,15 @@ enum Command {
         #[arg(long)]
         config: Option<PathBuf>,
     },
+}
+
+/// See `--when-gone`.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum WhenGone {
+    /// They go to the original address.
+    Open,
+    /// They are refused.
+    Closed,
 }
 
 fn main() -> ExitCode {
@@ -65,6 +93,7 @@ fn main() -> ExitCode {
             name,
             l4,
             replace,
+            when_gone,
             drain,
         } => run(Options {
             config,
@@ -72,8 +101,13 @@ fn main() -> ExitCode {
             name,
             l4,
             replace,
+            closed: when_gone == WhenGone::Closed,
             drain: Duration::from_secs(drain),
         }),
+        Command::Release { name } => release(&name),
+        Command::Guard { name, pods_map } => {
+            guard::run(&name, pods_map).map(|()| ExitCode::SUCCESS)
+        }
         Command::Check { config } => report(config),
     };
     outcome.unwrap_or_else(|error| {
@@ -95,6 +129,14 @@ fn run(options: Options) -> Result<ExitCode> {
         let _ = writeln!(io::stdout(), "kmeshd ready").and_then(|()| io::stdout().flush());
     }))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn release(name: &str) -> Result<ExitCode> {
+    if guard::dismiss(name)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("kmeshd: no guard of a daemon named {name} is there: nothing is closed");
+    Ok(ExitCode::from(1))
 }
 
 fn report(config: Option<PathBuf>) -> Result<ExitCode> {

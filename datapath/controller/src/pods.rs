@@ -110,7 +110,8 @@ pub struct Pod {
     pub addresses: Vec<IpAddr>,
     /// Makes sockets in its namespace.
     pub netns: Netns,
-    cookie: u64,
+    /// The cookie of its namespace.
+    pub cookie: u64,
     /// The pod's programs; `None` once released.
     attached: Mutex<Option<Attached>>,
     /// Keeps a second daemon away; `None` once released or while a successor enrols the pod.
@@ -208,6 +209,14 @@ impl Pod {
 
     fn attached(&self) -> MutexGuard<'_, Option<Attached>> {
         self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ids of the links of its connect programs.
+    pub fn connect_links(&self) -> Vec<u32> {
+        let attached = self.attached();
+        attached
+            .as_ref()
+            .map_or(Vec::new(), |attached| attached.connects.clone())
     }
 
     /// Lets another daemon enrol the pod.

@@ -35,6 +35,8 @@ const SOCK_ADDR: [&str; 4] = [
 /// The loaded datapath. Everything it holds goes when it is dropped: nothing is pinned.
 pub struct Datapath {
     ebpf: Ebpf,
+    /// Id of the map of pods.
+    pub pods_id: u32,
     /// Which image is active.
     pub active: Shared<u32>,
     /// The two images.
@@ -74,7 +76,9 @@ impl Datapath {
         attach_to_map(&mut ebpf, "msg_client_request", "CLIENTS")?;
         attach_to_map(&mut ebpf, "msg_server_response", "SERVERS")?;
         attach_to_map(&mut ebpf, "skb_upstream_response", "UPSTREAM_SOCKETS")?;
+        let pods_id = map_id(&ebpf, "PODS")?;
         Ok(Self {
+            pods_id,
             active: shared(&mut ebpf, "ACTIVE", 1)?,
             images: shared(&mut ebpf, "IMAGES", 2)?,
             upstreams: shared(&mut ebpf, "UPSTREAMS", UPSTREAMS_MAX)?,
@@ -102,7 +106,9 @@ impl Datapath {
         let mut attached = Attached {
             sock_addr: Vec::new(),
             sock_ops: Vec::new(),
+            connects: Vec::new(),
         };
+        let before = self.connect_links();
         for name in SOCK_ADDR {
             let program: &mut CgroupSockAddr = program(&mut self.ebpf, name)?;
             let refused = |source| LoadError::Program {
@@ -124,7 +130,23 @@ impl Datapath {
         attached
             .sock_ops
             .push(program.take_link(id).map_err(refused)?);
+        attached.connects = self.connect_links();
+        attached.connects.retain(|id| !before.contains(id));
         Ok(attached)
+    }
+
+    /// Ids of the links of this datapath's connect programs; links of a program are told by it only.
+    fn connect_links(&self) -> Vec<u32> {
+        let ids = SOCK_ADDR[..2].iter().filter_map(|name| {
+            let program = self.ebpf.program(name)?;
+            Some(program.info().ok()?.id())
+        });
+        let ids: Vec<u32> = ids.collect();
+        aya::programs::loaded_links()
+            .flatten()
+            .filter(|link| ids.contains(&link.program_id()))
+            .map(|link| link.id())
+            .collect()
     }
 
     /// Asks the kernel to put a slot into its pool; `false` if it is refused.
@@ -186,6 +208,8 @@ impl Datapath {
 pub struct Attached {
     sock_addr: Vec<aya::programs::cgroup_sock_addr::CgroupSockAddrLink>,
     sock_ops: Vec<aya::programs::sock_ops::SockOpsLink>,
+    /// Ids of the links of the connect programs.
+    pub connects: Vec<u32>,
 }
 
 impl Attached {
@@ -306,6 +330,19 @@ fn attach_to_map(ebpf: &mut Ebpf, name: &'static str, map: &'static str) -> Resu
         }
     }
     Ok(())
+}
+
+fn map_id(ebpf: &Ebpf, name: &'static str) -> Result<u32, LoadError> {
+    let Some(aya::maps::Map::HashMap(map)) = ebpf.map(name) else {
+        return Err(LoadError::Missing {
+            what: "hash map",
+            name,
+        });
+    };
+    let info = map
+        .info()
+        .map_err(|source| LoadError::Map { map: name, source })?;
+    Ok(info.id())
 }
 
 fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError>

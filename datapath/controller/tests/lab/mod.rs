@@ -274,6 +274,19 @@ impl Mesh {
         self.daemon = Some(daemon);
     }
 
+    /// Starts the daemon with more arguments and waits until it is ready.
+    pub(crate) fn start_with(&mut self, more: &[&str]) {
+        let mut command = self.command(&self.name);
+        command.args(more);
+        let child = self.lab.spawn(quiet(command)).unwrap();
+        self.daemon = Daemon::ready(child, &self.name);
+        assert!(
+            self.daemon.is_some(),
+            "kmeshd did not start: {}",
+            fs::read_to_string(self.log_path()).unwrap()
+        );
+    }
+
     /// Starts a daemon that takes over from the one that runs, and waits until it is ready.
     pub(crate) fn successor(&self) -> Daemon {
         let mut command = self.command(&self.name);
