@@ -263,9 +263,18 @@ pub struct Gate {
     /// Test the gate itself: simulated runs with recorded noise; with --mutant and --live-aa in labs too.
     #[arg(long)]
     pub self_test: bool,
-    /// With --self-test: a live head whose servers answer 60 us later, which must be found.
+    /// With --self-test: a live head whose servers answer later (60 us by default), which must be found.
+    #[arg(
+        long,
+        requires = "self_test",
+        value_name = "delay=TIME",
+        num_args = 0..=1,
+        default_missing_value = crate::gate::MUTANT
+    )]
+    pub mutant: Option<String>,
+    /// With --self-test: no simulations, only what is asked for in labs.
     #[arg(long, requires = "self_test")]
-    pub mutant: bool,
+    pub only_live: bool,
     /// With --self-test: this many live runs of one program against itself, none of which may alarm.
     #[arg(long, value_name = "RUNS", default_value_t = 0, requires = "self_test")]
     pub live_aa: u32,

@@ -5,7 +5,7 @@ use crate::binaries::{Programs, workspace};
 use crate::cli::{Format, Gate};
 use crate::gate::noise::{self, Noise};
 use crate::gate::verdict::{Check, Outcome, Stage, Verdict};
-use crate::gate::{self, MUTANT, Plan};
+use crate::gate::{self, Plan};
 use crate::machine;
 use crate::run::Interrupt;
 use crate::scenario::Catalogue;
@@ -64,9 +64,14 @@ fn compare(catalogue: &Catalogue, plan: &Plan) -> anyhow::Result<Verdict> {
 /// False alarms and power by simulation; then, if asked, a mutant and A/A runs in real labs.
 fn self_test(catalogue: &Catalogue, options: &Gate) -> anyhow::Result<Verdict> {
     let begun = Instant::now();
-    let recorded = Noise::recorded(&workspace().join("results"))?;
     let mut checks = Vec::new();
-    for series in noise::simulate(&recorded, noise::GATES, SEED)? {
+    let simulated = if options.only_live {
+        Vec::new()
+    } else {
+        let recorded = Noise::recorded(&workspace().join("results"))?;
+        noise::simulate(&recorded, noise::GATES, SEED)?
+    };
+    for series in simulated {
         let message = format!(
             "{} of {} simulated gates alarmed, {} were left open; {} required",
             series.alarms, series.gates, series.open, series.required
@@ -77,27 +82,27 @@ fn self_test(catalogue: &Catalogue, options: &Gate) -> anyhow::Result<Verdict> {
     let head = options.head.clone();
     let own = workspace().display().to_string();
     let same = head.clone().unwrap_or(own);
-    let live = |mutant: bool, name: &str| -> anyhow::Result<Verdict> {
+    let live = |mutant: Option<&String>, name: &str| -> anyhow::Result<Verdict> {
         let mut plan = plan(options, same.clone());
         plan.head.clone_from(&head);
         plan.stages = vec![Stage::G2];
-        plan.mutant = mutant.then(|| MUTANT.to_owned());
+        plan.mutant = mutant.cloned();
         plan.out = options.out.as_ref().map(|dir: &PathBuf| dir.join(name));
         compare(catalogue, &plan)
     };
-    if options.mutant {
-        let verdict = live(true, "mutant")?;
+    if let Some(mutant) = &options.mutant {
+        let verdict = live(Some(mutant), "mutant")?;
         let outcome = match verdict.exit_code {
             crate::exit::FAILED => Outcome::Pass,
             crate::exit::UNFIT => Outcome::Unfit,
             _ => Outcome::Fail,
         };
-        let message = format!("head with {MUTANT}: {}", verdict.reason);
+        let message = format!("head with {mutant}: {}", verdict.reason);
         checks.push(Check::new(Stage::G2, "live mutant", outcome, message).with(&verdict));
     }
     for run in 1..=options.live_aa {
         let name = format!("live A/A {run}");
-        let verdict = live(false, &format!("aa-{run}"))?;
+        let verdict = live(None, &format!("aa-{run}"))?;
         let outcome = match verdict.exit_code {
             0 => Outcome::Pass,
             crate::exit::UNFIT => Outcome::Warn,

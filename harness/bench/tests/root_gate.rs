@@ -1,0 +1,103 @@
+//! The gate in real labs: a head that is slower is found, twice, and nothing is wrong about its answers.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use kmesh_bench::binaries::{scenario_directory, workspace};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Folder of `kmeshd`, `kmesh-load` and `kmesh-origin`: the one that CI built, or built here.
+fn programs() -> PathBuf {
+    if let Some(folder) = std::env::var_os("KMESH_BIN_DIR").filter(|folder| !folder.is_empty()) {
+        return folder.into();
+    }
+    let profile = if cfg!(debug_assertions) {
+        "dev"
+    } else {
+        "release"
+    };
+    let built = Command::new(env!("CARGO"))
+        .current_dir(workspace())
+        .args(["build", "--locked", "--bins", "--profile", profile])
+        .args([
+            "-p",
+            "kmesh-controller",
+            "-p",
+            "kmesh-load",
+            "-p",
+            "kmesh-origin",
+        ])
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let folder = Path::new(env!("CARGO_BIN_EXE_kmesh-bench")).parent();
+    folder.unwrap().to_owned()
+}
+
+/// The gate's scenarios, as short as they can be; a busy test machine is no reason to fail.
+fn scenarios() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("gate")).unwrap();
+    for name in ["gate-long60", "gate-short", "gate-canary"] {
+        let base = scenario_directory().join(format!("gate/{name}.toml"));
+        let text = format!(
+            r#"extends = "{}"
+name = "{name}"
+
+[load]
+timeout_ms = 10000
+
+[design]
+blocks = 8
+looks = []
+warmup_ms = 20
+cell_ms = 80
+idle_ms = 0
+
+[fit]
+aa_excess = 1e9
+steal = 1.0
+lag_p99_us = 1e9
+send_rate = 0.0
+drift = 1e9
+"#,
+            base.display()
+        );
+        std::fs::write(dir.path().join(format!("gate/{name}.toml")), text).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn a_slower_head_is_a_regression() {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "a_slower_head_is_a_regression needs root"
+        );
+        println!("SKIP a_slower_head_is_a_regression: needs root");
+        return;
+    }
+    let (programs, scenarios) = (programs(), scenarios());
+    let output = Command::new(env!("CARGO_BIN_EXE_kmesh-bench"))
+        .arg("--scenarios")
+        .arg(scenarios.path())
+        .args(["gate", "--self-test", "--only-live", "--format", "json"])
+        // Far above what a busy machine does by itself, below what 60 connections can carry.
+        .args(["--mutant", "delay=20ms", "--head"])
+        .arg(&programs)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let verdict: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mutant = &verdict["checks"][0]["figures"];
+    assert_eq!(mutant["exit_code"], 1, "{mutant}");
+    let outcome_of = |name: &str| {
+        let checks = mutant["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["name"] == name);
+        check.unwrap_or_else(|| panic!("no check {name}: {mutant}"))["outcome"].clone()
+    };
+    assert_eq!(outcome_of("gate-long60 p50"), "fail");
+    assert_eq!(outcome_of("answers"), "pass");
+}
