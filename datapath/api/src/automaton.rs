@@ -1,7 +1,8 @@
 //! The one matching primitive: a deterministic automaton over bytes, stored as a row-displaced transition table.
 //!
 //! Hosts, paths, header names and header values are all matched by it. A step costs two dependent loads whatever the
-//! number of patterns. Node 0 is the dead node: it has no transitions and accepts nothing.
+//! number of patterns. Node 0 is the dead node: it has no transitions and accepts nothing. A cell that leads to node 0 is an exception to
+//! [`Node::other`].
 
 /// A state of an automaton.
 #[repr(C)]
@@ -14,8 +15,8 @@ pub struct Node {
     /// What it means to have passed through here: the same for prefixes, inherited from ancestors; 0 = nothing. For
     /// header values: the patterns that a value which ends here matches, as bits.
     pub pass: u32,
-    /// Padding; zero.
-    pub reserved: u32,
+    /// Where bytes lead that have no cell of this node's; 0 = nowhere. It keeps the rows of classes like `[^/]` short.
+    pub other: u32,
 }
 
 /// A transition, valid for the node that `owner` names.

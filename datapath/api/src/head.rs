@@ -55,6 +55,8 @@ pub mod flag {
     pub const HEAD_METHOD: u32 = 64;
     /// The method is CONNECT.
     pub const CONNECT_METHOD: u32 = 128;
+    /// What the configuration asks about the request line was looked up.
+    pub const LOOKED_UP: u32 = 256;
 }
 
 /// One occurrence of a header that the configuration asks about, or all occurrences of a joined one.
@@ -67,6 +69,15 @@ pub struct Found {
     pub value: u32,
     /// The node that the value ends in: where a joined name's next line goes on.
     pub node: u32,
+    /// First byte of the value.
+    pub at: u32,
+    /// First byte after the value, white space excluded; [`Found::SEVERAL`] if it consists of several lines.
+    pub end: u32,
+}
+
+impl Found {
+    /// [`Found::end`] of a value that is joined from several lines.
+    pub const SEVERAL: u32 = u32::MAX;
 }
 
 /// A message head of at most `N` bytes (a power of two) and what was found in it.
@@ -91,6 +102,8 @@ pub struct Head<const N: usize> {
     pub target_at: u32,
     /// First byte after the path: `?`, `#` or the space.
     pub path_end: u32,
+    /// First byte after the request target.
+    pub target_end: u32,
     /// First byte of the host.
     pub host_at: u32,
     /// First byte after the host.
@@ -101,6 +114,8 @@ pub struct Head<const N: usize> {
     pub node: u32,
     /// Node at the last byte of the value that was not white space.
     pub value_node: u32,
+    /// First byte after that byte.
+    pub value_end: u32,
     /// Id of the current header's name, 0 = unknown.
     pub name: u32,
     /// The entry in `found` that the current value continues, plus one; 0 = none.
@@ -132,11 +147,13 @@ impl<const N: usize> Head<N> {
             end: 0,
             target_at: 0,
             path_end: 0,
+            target_end: 0,
             host_at: 0,
             host_end: 0,
             mark: 0,
             node: 0,
             value_node: 0,
+            value_end: 0,
             name: 0,
             joined: 0,
             lines: 0,
@@ -148,6 +165,8 @@ impl<const N: usize> Head<N> {
                 name: 0,
                 value: 0,
                 node: 0,
+                at: 0,
+                end: 0,
             }; FOUND_MAX],
         }
     }

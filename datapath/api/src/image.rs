@@ -22,8 +22,8 @@ pub struct Image {
     pub generation: u64,
     /// Root of the automaton over header names; `end` = the name's id.
     pub names_root: u32,
-    /// Padding; zero.
-    pub reserved: u32,
+    /// Root of the automaton over names of query parameters; `end` = the name's id. 0 = no route asks about one.
+    pub queries_root: u32,
     /// Open-addressing hash of listeners by address: listener index + 1, 0 = vacant.
     pub listener_slots: [u32; LISTENER_SLOTS],
     /// The listeners.

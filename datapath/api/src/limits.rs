@@ -13,13 +13,17 @@ pub const FOUND_MAX: usize = 32;
 /// Distinct header names that one configuration can ask about, the built-in ones included.
 pub const NAMES_MAX: usize = 256;
 
-/// Patterns (prefix, suffix, contains, regex) on the values of one header: bits of a node's `pass`.
+/// Patterns (prefix, suffix, contains, regex, range) on the values of one header or query parameter: bits of a node's `pass`.
 pub const VALUE_PATTERNS_MAX: usize = 32;
 
 /// Automaton nodes: hosts, paths, header names and header values share them.
 pub const NODES_MAX: usize = 1 << 17;
 /// Automaton transitions, row-displaced; twice the nodes keeps the packing fast at full load.
 pub const CELLS_MAX: usize = 1 << 18;
+/// States of the automaton that one virtual host's path expressions become. Expressions that begin alike and differ later
+/// add up; only such as begin with `.*` and have more than one further part multiply. It bounds what one virtual
+/// host takes of [`NODES_MAX`], and the time to compile it.
+pub const EXPRESSION_STATES_MAX: usize = 1 << 16;
 /// Entries in all candidate lists together.
 pub const CANDIDATES_MAX: usize = 1 << 17;
 /// Longest single candidate list: what one request may have to try.

@@ -95,6 +95,12 @@ reasons! {
     Fault = 33, "fault";
     /// The route leads to a cluster that speaks HTTP/2.
     Http2 = 34, "http2";
+    /// The route answers with a redirect: user space does.
+    Redirect = 35, "redirect";
+    /// The route answers from the configuration: user space does.
+    DirectResponse = 36, "direct_response";
+    /// The header that should name the cluster names none: user space answers 503.
+    NoCluster = 37, "no_cluster";
 }
 
 /// Number of counters.

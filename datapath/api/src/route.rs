@@ -4,6 +4,12 @@
 pub const ACTION_CLUSTER: u32 = 1;
 /// Send to one of several clusters by weight.
 pub const ACTION_WEIGHTED: u32 = 2;
+/// Send to the cluster that a header names.
+pub const ACTION_CLUSTER_HEADER: u32 = 3;
+/// Answer with a redirect, which user space does.
+pub const ACTION_REDIRECT: u32 = 4;
+/// Answer from the configuration, which user space does.
+pub const ACTION_DIRECT: u32 = 5;
 
 /// Ids of the header names that every configuration knows, because framing needs them. Ids from
 /// [`name::CONFIGURED`] are the configuration's own.
@@ -20,8 +26,16 @@ pub mod name {
     pub const UPGRADE: u32 = 5;
     /// `expect`.
     pub const EXPECT: u32 = 6;
-    /// First id of a name that a route asks about.
-    pub const CONFIGURED: u32 = 7;
+    /// `:method`. It and the next two are not lines of the head: they are found when the head is complete, if asked for.
+    pub const METHOD: u32 = 7;
+    /// `:path`, the query included.
+    pub const PATH: u32 = 8;
+    /// `:authority`.
+    pub const AUTHORITY: u32 = 9;
+    /// Not a header: a predicate of this name is on the drawn number, see [`super::Predicate`].
+    pub const FRACTION: u32 = 10;
+    /// First id of a name that a route asks about: of a header or of a query parameter.
+    pub const CONFIGURED: u32 = 11;
     /// The built-in names with their ids.
     pub const BUILT_IN: [(&[u8], u32); 6] = [
         (b"host", HOST),
@@ -69,8 +83,9 @@ pub struct RouteConfig {
 pub struct VirtualHost {
     /// Root of the automaton over paths: `end` and `pass` point to candidate lists (index + 1).
     pub paths: u32,
-    /// Padding; zero.
-    pub reserved: u32,
+    /// Root of the automaton over paths by regular expressions: `end` points to the candidates of a path that ends there
+    /// (index + 1). 0 = there are none.
+    pub expressions: u32,
 }
 
 /// Marks the last entry of a candidate list.
@@ -86,34 +101,39 @@ pub struct Route {
     pub predicates_count: u32,
     /// One of the `ACTION_*` numbers.
     pub action: u32,
-    /// The cluster, or the first of the weighted choices.
+    /// The cluster, the first of the weighted choices, or the id of the header that names the cluster.
     pub target: u32,
     /// Number of weighted choices.
     pub count: u32,
-    /// Sum of the weights.
+    /// Sum of the weights. With [`ACTION_CLUSTER_HEADER`], the number of clusters: the ids of their names among the header's values
+    /// are 1 to `total`, in the clusters' order.
     pub total: u32,
     /// Number of the [`crate::Reason`] why user space serves its requests; 0 = the kernel may.
     pub passed: u32,
-    /// Padding; zero.
-    pub reserved: u32,
+    /// Id of the header whose number the weighted choice draws; 0 = a random one.
+    pub number_from: u32,
 }
 
-/// Predicate flag: it holds if the header is there at all.
-pub const PREDICATE_PRESENT: u32 = 1;
-/// Predicate flag: it holds if the header is there and does not match; with [`PREDICATE_PRESENT`], if it is absent.
-pub const PREDICATE_INVERT: u32 = 2;
+/// Predicate flag: it holds if the header is absent.
+pub const HOLDS_ABSENT: u32 = 1;
+/// Predicate flag: it holds if the header is there and no occurrence matches.
+pub const HOLDS_OTHER: u32 = 2;
+/// Predicate flag: it holds if an occurrence of the header matches.
+pub const HOLDS_MATCH: u32 = 4;
 
-/// A condition on a header: some occurrence of `name` matches, or all of them joined do: see [`Name::joined`]. One matches
-/// if it has the value `value` or one of `patterns`.
+/// A condition on a header or on a query parameter. An occurrence of `name` matches if it has the value `value` or one of
+/// `patterns`; which occurrences there are says [`Name::joined`]. `flags` say what follows from it.
+///
+/// With [`name::FRACTION`] it holds if the drawn number modulo `patterns` is below `value`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Predicate {
-    /// The header name's id.
+    /// The name's id.
     pub name: u32,
     /// The value's id in that name's automaton, from 1; 0 = none.
     pub value: u32,
     /// Bits of the name's patterns: bits of the `pass` of the node that a value ends in.
     pub patterns: u32,
-    /// `PREDICATE_*` bits.
+    /// `HOLDS_*` bits.
     pub flags: u32,
 }

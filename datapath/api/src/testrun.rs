@@ -29,7 +29,7 @@ pub mod outcome {
 pub struct Answer {
     /// One of [`outcome`] or the number of a `Reason`.
     pub outcome: u32,
-    /// The chosen route.
+    /// The route that took the request; `u32::MAX` if none did.
     pub route: u32,
     /// The chosen cluster.
     pub cluster: u32,

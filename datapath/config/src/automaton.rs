@@ -3,7 +3,7 @@
 //! All automata share one array of nodes and one of cells. A node's row of transitions is laid over the cells wherever its
 //! bytes hit vacant ones (first fit, Tarjan and Yao, "Storing a sparse table", 1979); the cell says whose it is. In a tree
 //! every node but a root has one transition into it, so a full node table fills half of the cells and a place is found
-//! quickly; patterns on values cost up to 224 cells a node.
+//! quickly; the automata of patterns have rows of a few exceptions to [`Node::other`].
 
 use kmesh_api::Image;
 use kmesh_api::automaton::{Cell, Node};
@@ -21,7 +21,7 @@ const LAST_CELL: usize = CELLS_MAX - 256;
 const TRIES: usize = 64;
 
 /// What ends at a node and what passes through it: see [`Node`].
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Meaning {
     /// For [`Node::end`].
     pub(crate) end: u32,
@@ -29,11 +29,22 @@ pub(crate) struct Meaning {
     pub(crate) pass: u32,
 }
 
+/// A state of an automaton that is not a tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Row {
+    /// What it means.
+    pub(crate) meaning: Meaning,
+    /// Where bytes lead that are not among the exceptions; `None` = nowhere.
+    pub(crate) other: Option<usize>,
+    /// Where other bytes lead.
+    pub(crate) exceptions: Vec<(u8, Option<usize>)>,
+}
+
 /// The automata of an image under construction.
 #[derive(Debug)]
 pub(crate) struct Automata {
-    /// By node number; 0 is the dead node.
-    nodes: Vec<Meaning>,
+    /// By node number, with [`Node::other`]; 0 is the dead node.
+    nodes: Vec<(Meaning, u32)>,
     /// From, byte, to.
     transitions: Vec<(u32, u8, u32)>,
 }
@@ -42,7 +53,7 @@ impl Automata {
     /// No automaton yet.
     pub(crate) fn new() -> Self {
         Self {
-            nodes: vec![Meaning::default()],
+            nodes: vec![(Meaning::default(), 0)],
             transitions: Vec::new(),
         }
     }
@@ -74,7 +85,7 @@ impl Automata {
             }
             let node = trie.node(at);
             let (meaning, below) = lower(&node.own, &above)?;
-            self.nodes.push(meaning);
+            self.nodes.push((meaning, 0));
             for &(byte, child) in node.children.iter().rev() {
                 open.push((child, Some((number, byte)), below.clone()));
             }
@@ -82,20 +93,17 @@ impl Automata {
         Ok(root)
     }
 
-    /// Adds an automaton of numbered states, 0 its root: each with its meaning and where bytes lead.
-    pub(crate) fn add_rows(
-        &mut self,
-        rows: &[(Meaning, Vec<(u8, usize)>)],
-        place: &Place,
-    ) -> Result<u32, ConfigError> {
+    /// Adds an automaton of numbered states, 0 its root.
+    pub(crate) fn add_rows(&mut self, rows: &[Row], place: &Place) -> Result<u32, ConfigError> {
         let needed = self.nodes.len() + rows.len();
         let what = "automaton nodes, all automata together";
         place.within(needed, what, "NODES_MAX", NODES_MAX)?;
         let root = self.nodes.len() as u32;
-        for (number, (meaning, row)) in (root..).zip(rows) {
-            self.nodes.push(*meaning);
-            for &(byte, next) in row {
-                self.transitions.push((number, byte, root + next as u32));
+        let node = |next: Option<usize>| next.map_or(0, |next| root + next as u32);
+        for (number, row) in (root..).zip(rows) {
+            self.nodes.push((row.meaning, node(row.other)));
+            for &(byte, next) in &row.exceptions {
+                self.transitions.push((number, byte, node(next)));
             }
         }
         Ok(root)
@@ -103,12 +111,12 @@ impl Automata {
 
     /// Lays all automata into the image.
     pub(crate) fn pack(mut self, image: &mut Image, place: &Place) -> Result<(), ConfigError> {
-        for (node, meaning) in image.nodes.iter_mut().zip(&self.nodes) {
+        for (node, (meaning, other)) in image.nodes.iter_mut().zip(&self.nodes) {
             *node = Node {
                 base: 0,
                 end: meaning.end,
                 pass: meaning.pass,
-                reserved: 0,
+                other: *other,
             };
         }
         self.transitions.sort_unstable();

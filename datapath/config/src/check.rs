@@ -8,8 +8,8 @@ use kmesh_api::Address;
 
 use crate::error::{ConfigError, Place};
 use crate::model::{
-    Config, HeaderMatch, ListenerConfig, ListenerKind, RouteAction, RouteConfiguration, RouteRule,
-    WeightedCluster,
+    Config, DirectResponse, ListenerConfig, ListenerKind, RouteAction, RouteConfiguration,
+    RouteRule, WeightedCluster,
 };
 
 /// Headers that a route cannot match on, with the reason.
@@ -142,7 +142,8 @@ fn check_route(
     place: &Place,
 ) -> Result<(), ConfigError> {
     for (i, header) in route.headers.iter().enumerate() {
-        check_header(header, &place.field("match.headers").item(i))?;
+        let place = place.field("match.headers").item(i);
+        check_name(&header.name, &place.field("name"))?;
     }
     for (i, mirror) in route.policy.mirrors.iter().enumerate() {
         let place = place.field("route.request_mirror_policies").item(i);
@@ -153,28 +154,54 @@ fn check_route(
             check_reference(name, clusters, &place.field("route.cluster"))
         }
         RouteAction::Weighted(choices) => check_weights(choices, clusters, &place.field("route")),
+        RouteAction::WeightedBy { header, choices } => {
+            let place = place.field("route");
+            check_name(header, &place.field("weighted_clusters.header_name"))?;
+            check_weights(choices, clusters, &place)
+        }
+        RouteAction::ClusterHeader(header) => {
+            check_name(header, &place.field("route.cluster_header"))
+        }
+        RouteAction::Redirect(_) => Ok(()),
+        RouteAction::Direct(response) => check_direct(response, &place.field("direct_response")),
     }
 }
 
-fn check_header(header: &HeaderMatch, place: &Place) -> Result<(), ConfigError> {
-    let name = header.name.as_str();
+/// Longest body of a direct response, bytes; Envoy's default `max_direct_response_body_size_bytes`.
+const DIRECT_BODY_MAX: usize = 4096;
+
+fn check_direct(response: &DirectResponse, place: &Place) -> Result<(), ConfigError> {
+    if !(200..600).contains(&response.status) {
+        let problem = format!("{}: must be from 200 to 599", response.status);
+        return Err(place.field("status").refuse(problem));
+    }
+    let length = response.body.len();
+    if length > DIRECT_BODY_MAX {
+        let problem = format!("has {length} bytes: Envoy's limit is {DIRECT_BODY_MAX}");
+        return Err(place.field("body").refuse(problem));
+    }
+    Ok(())
+}
+
+/// A header whose value the datapath reads.
+fn check_name(name: &str, place: &Place) -> Result<(), ConfigError> {
     let reserved = RESERVED_HEADERS
         .iter()
         .find(|(reserved, _)| *reserved == name);
     let why = if let Some((_, why)) = reserved {
         why
+    } else if [":method", ":path", ":authority"].contains(&name) {
+        return Ok(());
     } else if name.starts_with("x-envoy-") {
         WRITTEN
     } else if name.starts_with(':') {
-        "pseudo headers are not supported by this datapath"
+        "only :method, :path and :authority of the pseudo headers are supported by this datapath"
     } else if name.is_empty() || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         "must be a header name in lower case"
     } else {
         return Ok(());
     };
-    Err(place
-        .field("name")
-        .refuse(format!("{name:?}: cannot be matched on: {why}")))
+    Err(place.refuse(format!("{name:?}: cannot be matched on: {why}")))
 }
 
 fn check_weights(

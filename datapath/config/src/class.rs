@@ -68,7 +68,7 @@ fn certain_cluster<'c>(config: &Config, routes: &'c RouteConfiguration) -> Optio
         && routes.options == HttpOptions::default()
         && !config.clusters[config.cluster(name)?].policy.http2;
     let every_host = host.domains.iter().any(|domain| domain == "*");
-    let every_request = first.headers.is_empty() && (prefix.is_empty() || prefix == "/");
+    let every_request = first.is_unconditional() && (prefix.is_empty() || prefix == "/");
     let endpoints = &config.clusters[config.cluster(name)?].endpoints;
     (untouched && every_host && every_request && endpoints.len() == 1).then_some(name)
 }
@@ -78,6 +78,16 @@ fn sole_cluster<'c>(routes: &'c RouteConfiguration, place: &Place) -> Result<&'c
     let mut first = None;
     for host in &routes.virtual_hosts {
         for (position, route) in host.routes.iter().enumerate() {
+            if let RouteAction::ClusterHeader(_)
+            | RouteAction::Redirect(_)
+            | RouteAction::Direct(_) = route.action
+            {
+                return Err(place.refuse(format!(
+                    "cannot be balanced by connection (l4): route {position} of virtual host {:?} leads to no cluster \
+                     of its own",
+                    host.name
+                )));
+            }
             for cluster in route.action.clusters() {
                 let here = (host.name.as_str(), position, cluster);
                 let (other_host, other_position, other) = *first.get_or_insert(here);

@@ -1,6 +1,6 @@
 //! A configuration to an image: one pass over the model, every table filled in its order, every limit checked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kmesh_api::cluster::{Cluster, Endpoint, LB_RANDOM, LB_ROUND_ROBIN, Weight};
 use kmesh_api::limits::{
@@ -9,7 +9,10 @@ use kmesh_api::limits::{
     WEIGHTS_MAX,
 };
 use kmesh_api::listener::{CLASS_ANCHORED, CLASS_OPAQUE, Listener};
-use kmesh_api::route::{ACTION_CLUSTER, ACTION_WEIGHTED, Route, RouteConfig, VirtualHost};
+use kmesh_api::route::{
+    ACTION_CLUSTER, ACTION_CLUSTER_HEADER, ACTION_DIRECT, ACTION_REDIRECT, ACTION_WEIGHTED,
+    Predicate, Route, RouteConfig, VirtualHost, name,
+};
 use kmesh_api::{Address, Image, Reason};
 
 use crate::automaton::{Automata, Meaning};
@@ -17,13 +20,14 @@ use crate::candidates::{Candidates, merge};
 use crate::check::check;
 use crate::class::{Class, Classes, classify};
 use crate::error::{ConfigError, Place};
+use crate::expressions::Expressions;
 use crate::header::Headers;
 use crate::identities::Identities;
 use crate::model::{
-    ClusterConfig, Config, LbPolicy, PathMatch, RouteAction, RouteConfiguration, RouteRule,
-    VirtualHostConfig, WeightedCluster,
+    ClusterConfig, Config, HeaderMatch, LbPolicy, ListenerConfig, PathMatch, RouteAction,
+    RouteConfiguration, RouteRule, ValueMatch, VirtualHostConfig, WeightedCluster,
 };
-use crate::names::{ClusterName, EndpointName, Names, RouteName};
+use crate::names::{ClusterName, EndpointName, LocalAnswer, Names, RouteName};
 use crate::policy::{HttpOptions, RoutePolicy};
 use crate::trie::Trie;
 
@@ -83,6 +87,7 @@ pub fn compile(
         weights: 0,
     };
     compiler.clusters(config, identities)?;
+    compiler.cluster_headers(config)?;
     compiler.listeners(config, classes)?;
     compiler.finish()
 }
@@ -166,6 +171,24 @@ impl Compiler<'_> {
                     id,
                 });
                 at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers the values of headers that name clusters.
+    fn cluster_headers(&mut self, config: &Config) -> Result<(), ConfigError> {
+        let hosts = config
+            .listeners
+            .iter()
+            .flat_map(ListenerConfig::virtual_hosts);
+        let mut done = HashSet::new();
+        for route in hosts.flat_map(|host| &host.routes) {
+            if let RouteAction::ClusterHeader(header) = &route.action
+                && done.insert(header)
+            {
+                let names = config.clusters.iter().map(|cluster| cluster.name.as_str());
+                self.headers.clusters(header, names, &self.document)?;
             }
         }
         Ok(())
@@ -294,9 +317,14 @@ impl Compiler<'_> {
             VIRTUAL_HOSTS_MAX,
         )?;
         let mut paths: Trie<Owners> = Trie::new();
+        let mut expressions = Expressions::new();
         for (position, route) in host.routes.iter().enumerate() {
-            let number = self.route(route, &place.field("routes").item(position))?;
+            let place = place.field("routes").item(position);
+            let number = self.route(route, &place)?;
+            let taken = expressions.take(route, number, &place)?;
             match &route.path {
+                _ if taken => {}
+                PathMatch::Regex(_) => {}
                 PathMatch::Exact(path) => paths.at(path.bytes()).exact.push(number),
                 PathMatch::Separated(prefix) => {
                     paths.at(prefix.bytes()).exact.push(number);
@@ -309,6 +337,7 @@ impl Compiler<'_> {
                 virtual_host: host.name.clone(),
                 name: route.name.clone(),
                 position: position as u32,
+                answer: answer(route),
             });
         }
         let (image, candidates) = (&self.image, &mut self.candidates);
@@ -332,9 +361,10 @@ impl Compiler<'_> {
                 };
                 Ok((Meaning { end, pass }, (passed, pass)))
             })?;
+        let expressions = expressions.store(&mut self.automata, candidates, place, always)?;
         self.image.virtual_hosts[index] = VirtualHost {
             paths: root,
-            reserved: 0,
+            expressions,
         };
         Ok(index as u32)
     }
@@ -349,48 +379,89 @@ impl Compiler<'_> {
             "ROUTES_MAX",
             ROUTES_MAX,
         )?;
-        let count = route.headers.len();
-        let most = ROUTE_PREDICATES_MAX as usize;
-        place.within(
-            count,
-            "header conditions on one route",
-            "ROUTE_PREDICATES_MAX",
-            most,
-        )?;
-        let predicates_at = self.predicates;
-        self.predicates += count;
-        let what = "header conditions, all routes together";
-        place.within(self.predicates, what, "PREDICATES_MAX", PREDICATES_MAX)?;
-        for (i, header) in route.headers.iter().enumerate() {
-            let place = place.field("match.headers").item(i);
-            self.image.predicates[predicates_at + i] = self.headers.predicate(header, &place)?;
+        let predicates = self.predicates(route, place)?;
+        let predicates_at = self.predicates as u32;
+        for predicate in &predicates {
+            self.image.predicates[self.predicates] = *predicate;
+            self.predicates += 1;
         }
-        let (action, target, count, total) = match &route.action {
-            RouteAction::Cluster(name) => (ACTION_CLUSTER, self.clusters[name.as_str()], 0, 0),
-            RouteAction::Weighted(choices) => {
-                let (target, count, total) = self.weights(choices, place)?;
-                (ACTION_WEIGHTED, target, count, total)
-            }
-        };
-        let predicates_at = predicates_at as u32;
-        let predicates_count = route.headers.len() as u32;
-        let http2 = (route.action.clusters()).any(|name| {
-            let cluster = self.clusters[name] as usize;
-            self.policies.clusters[cluster].policy.http2
-        });
-        let passed = (route.policy.reason()).or_else(|| http2.then_some(Reason::Http2));
-        self.image.routes[index] = Route {
+        let mut compiled = Route {
             predicates_at,
-            predicates_count,
-            action,
-            target,
-            count,
-            total,
-            passed: passed.map_or(0, |reason| reason as u32),
-            reserved: 0,
+            predicates_count: predicates.len() as u32,
+            ..Route::default()
         };
+        match &route.action {
+            RouteAction::Cluster(name) => {
+                compiled.action = ACTION_CLUSTER;
+                compiled.target = self.clusters[name.as_str()];
+            }
+            RouteAction::Weighted(choices) | RouteAction::WeightedBy { choices, .. } => {
+                compiled.action = ACTION_WEIGHTED;
+                (compiled.target, compiled.count, compiled.total) = self.weights(choices, place)?;
+            }
+            RouteAction::ClusterHeader(header) => {
+                compiled.action = ACTION_CLUSTER_HEADER;
+                compiled.target = self.headers.name(header, place)?;
+                compiled.total = self.clusters.len() as u32;
+            }
+            RouteAction::Redirect(_) => compiled.action = ACTION_REDIRECT,
+            RouteAction::Direct(_) => compiled.action = ACTION_DIRECT,
+        }
+        if let RouteAction::WeightedBy { header, .. } = &route.action {
+            compiled.number_from = self.headers.name(header, place)?;
+        }
+        let policies = &self.policies.clusters;
+        let http2 = match &route.action {
+            RouteAction::ClusterHeader(_) => policies.iter().any(|cluster| cluster.policy.http2),
+            action => action
+                .clusters()
+                .any(|name| policies[self.clusters[name] as usize].policy.http2),
+        };
+        let passed = (route.policy.reason()).or_else(|| http2.then_some(Reason::Http2));
+        compiled.passed = passed.map_or(0, |reason| reason as u32);
         self.policies.routes.push(route.policy.clone());
+        self.image.routes[index] = compiled;
         Ok(index as u32)
+    }
+
+    /// A route's conditions besides the path.
+    fn predicates(
+        &mut self,
+        route: &RouteRule,
+        place: &Place,
+    ) -> Result<Vec<Predicate>, ConfigError> {
+        let mut predicates = Vec::new();
+        let matching = place.field("match");
+        if let Some(fraction) = route.fraction {
+            predicates.push(Predicate {
+                name: name::FRACTION,
+                value: fraction.numerator,
+                patterns: fraction.denominator,
+                flags: 0,
+            });
+        }
+        for (i, header) in route.headers.iter().enumerate() {
+            let place = matching.field("headers").item(i);
+            predicates.push(self.headers.predicate(header, &place)?);
+        }
+        for (i, query) in route.query.iter().enumerate() {
+            let place = matching.field("query_parameters").item(i);
+            predicates.push(self.headers.query(query, &place)?);
+        }
+        if route.grpc {
+            let place = matching.field("grpc");
+            predicates.push(self.headers.predicate(&grpc(), &place)?);
+        }
+        place.within(
+            predicates.len(),
+            "conditions on one route",
+            "ROUTE_PREDICATES_MAX",
+            ROUTE_PREDICATES_MAX as usize,
+        )?;
+        let what = "conditions, all routes together";
+        let all = self.predicates + predicates.len();
+        place.within(all, what, "PREDICATES_MAX", PREDICATES_MAX)?;
+        Ok(predicates)
     }
 
     /// Fills weighted choices; returns the first's index, their number and the sum of the weights.
@@ -429,5 +500,24 @@ impl Compiler<'_> {
             names: self.names,
             policies: self.policies,
         })
+    }
+}
+
+/// What makes a request gRPC: Envoy, `Grpc::Common::hasGrpcContentType`.
+fn grpc() -> HeaderMatch {
+    HeaderMatch {
+        value: ValueMatch::Regex("application/grpc(?:\\+.*)?".to_owned()),
+        ..HeaderMatch::exact("content-type", "")
+    }
+}
+
+/// What a route answers by itself.
+fn answer(route: &RouteRule) -> Option<LocalAnswer> {
+    match &route.action {
+        RouteAction::Redirect(redirect) => {
+            Some(LocalAnswer::Redirect(redirect.clone(), route.path.clone()))
+        }
+        RouteAction::Direct(response) => Some(LocalAnswer::Direct(response.clone())),
+        _ => None,
     }
 }

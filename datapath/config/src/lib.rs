@@ -13,15 +13,19 @@ mod candidates;
 mod check;
 mod class;
 mod compile;
+mod dfa;
 mod envoy;
 mod error;
+mod expressions;
 mod header;
 mod identities;
 pub mod model;
 mod names;
 mod pattern;
 pub mod policy;
+mod range;
 mod reader;
+pub mod redirect;
 mod trie;
 mod values;
 
@@ -32,7 +36,7 @@ pub use compile::{Compiled, Policies, compile};
 pub use error::{ConfigError, Place};
 pub use identities::Identities;
 pub use model::Config;
-pub use names::{ClusterName, EndpointName, Names, RouteName};
+pub use names::{ClusterName, EndpointName, LocalAnswer, Names, RouteName};
 
 /// Reads a configuration file.
 ///

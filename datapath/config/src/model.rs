@@ -87,15 +87,45 @@ pub struct RouteRule {
     pub name: String,
     /// Which paths it serves.
     pub path: PathMatch,
+    /// ASCII case does not matter in the path; means nothing to [`PathMatch::Regex`].
+    pub ignore_case: bool,
     /// Conditions on headers, all of which must hold.
     pub headers: Vec<HeaderMatch>,
-    /// Where its requests go.
+    /// Conditions on query parameters, all of which must hold.
+    pub query: Vec<QueryMatch>,
+    /// The share of requests that it serves of those it matches otherwise; `None`: all.
+    pub fraction: Option<Fraction>,
+    /// It serves gRPC requests only: `content-type` is `application/grpc` or begins with `application/grpc+`.
+    pub grpc: bool,
+    /// What becomes of its requests.
     pub action: RouteAction,
     /// What becomes of them on the way.
     pub policy: RoutePolicy,
 }
 
-/// A condition on the path, query excluded; case matters.
+impl RouteRule {
+    /// A route without a name and without conditions besides the path.
+    pub fn to(path: PathMatch, action: RouteAction) -> Self {
+        Self {
+            name: String::new(),
+            path,
+            ignore_case: false,
+            headers: Vec::new(),
+            query: Vec::new(),
+            fraction: None,
+            grpc: false,
+            action,
+            policy: RoutePolicy::default(),
+        }
+    }
+
+    /// Whether nothing but the path decides.
+    pub fn is_unconditional(&self) -> bool {
+        self.headers.is_empty() && self.query.is_empty() && self.fraction.is_none() && !self.grpc
+    }
+}
+
+/// A condition on the path, query excluded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum PathMatch {
     /// The path starts with it.
@@ -104,6 +134,30 @@ pub enum PathMatch {
     Exact(String),
     /// The path equals it or starts with it and a slash; it has no slash at its end.
     Separated(String),
+    /// All of the path matches this expression, in RE2's syntax.
+    Regex(String),
+}
+
+/// A condition on the first query parameter of a name; names and values are compared as they are sent, undecoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QueryMatch {
+    /// Name, case matters.
+    pub name: String,
+    /// The values that match; a parameter without `=` has the empty one.
+    pub value: ValueMatch,
+    /// ASCII case does not matter in the value; not for [`ValueMatch::Regex`].
+    pub ignore_case: bool,
+    /// With [`ValueMatch::Present`]: the parameter is absent.
+    pub invert: bool,
+}
+
+/// A share of requests, drawn for each request; the same number decides about all shares and weights of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Fraction {
+    /// How many out of `denominator` requests.
+    pub numerator: u32,
+    /// 100, 10,000 or 1,000,000.
+    pub denominator: u32,
 }
 
 /// A condition on a header: one of its lines matches, or, for [`JOINED_HEADERS`], all of them joined do.
@@ -117,6 +171,8 @@ pub struct HeaderMatch {
     pub ignore_case: bool,
     /// The header is there and does not match; with [`ValueMatch::Present`]: it is absent.
     pub invert: bool,
+    /// An absent header counts as an empty one; not for [`ValueMatch::Present`].
+    pub missing_is_empty: bool,
 }
 
 impl HeaderMatch {
@@ -127,6 +183,7 @@ impl HeaderMatch {
             value: ValueMatch::Exact(value.to_owned()),
             ignore_case: false,
             invert: false,
+            missing_is_empty: false,
         }
     }
 }
@@ -144,6 +201,13 @@ pub enum ValueMatch {
     Contains(String),
     /// All of it matches this expression, in RE2's syntax.
     Regex(String),
+    /// It is a decimal number from `start` up to and not including `end`.
+    Range {
+        /// The lowest.
+        start: i64,
+        /// Above the highest.
+        end: i64,
+    },
     /// Whatever it is.
     Present,
 }
@@ -183,26 +247,80 @@ pub const JOINED_HEADERS: [&str; 28] = [
     "x-forwarded-port",
 ];
 
-/// Where a route sends requests.
+/// What becomes of a route's requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum RouteAction {
     /// To one cluster.
     Cluster(String),
     /// To one of several, drawn by weight for each request.
     Weighted(Vec<WeightedCluster>),
+    /// To one of several by weight; what is drawn is the number in a request header, if it has one such line and that
+    /// is a number.
+    WeightedBy {
+        /// The header's name in lower case.
+        header: String,
+        /// The clusters.
+        choices: Vec<WeightedCluster>,
+    },
+    /// To the cluster whose name is the value of this header (name in lower case); 503 if there is none.
+    ClusterHeader(String),
+    /// Answered with another place to go.
+    Redirect(Redirect),
+    /// Answered here.
+    Direct(DirectResponse),
 }
 
 impl RouteAction {
-    /// The clusters that requests can reach through it: those of weight 0 are not among them.
+    /// The clusters that the configuration names and requests can reach: those of weight 0 are not among them.
     pub fn clusters(&self) -> impl Iterator<Item = &str> {
         let (one, several) = match self {
             Self::Cluster(name) => (Some(name.as_str()), [].as_slice()),
-            Self::Weighted(choices) => (None, choices.as_slice()),
+            Self::Weighted(choices) | Self::WeightedBy { choices, .. } => {
+                (None, choices.as_slice())
+            }
+            Self::ClusterHeader(_) | Self::Redirect(_) | Self::Direct(_) => (None, [].as_slice()),
         };
         let drawn = several.iter().filter(|choice| choice.weight > 0);
         one.into_iter()
             .chain(drawn.map(|choice| choice.name.as_str()))
     }
+}
+
+/// An answer that sends the client elsewhere; what is `None` stays as the request has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Redirect {
+    /// The scheme.
+    pub scheme: Option<String>,
+    /// The host; if it has no port, none is given.
+    pub host: Option<String>,
+    /// The port.
+    pub port: Option<u32>,
+    /// The path.
+    pub path: PathRedirect,
+    /// Leave the query away, unless `path` brings its own.
+    pub strip_query: bool,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+/// What a redirect does to the path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum PathRedirect {
+    /// Nothing.
+    Keep,
+    /// Replaces it; a query in it replaces the request's.
+    Whole(String),
+    /// Replaces the part that the route matched.
+    Prefix(String),
+}
+
+/// An answer from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DirectResponse {
+    /// 200 to 599.
+    pub status: u16,
+    /// The body; may be empty.
+    pub body: String,
 }
 
 /// A choice among clusters.

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::model::{DirectResponse, PathMatch, Redirect};
+
 /// The names behind an image's indices.
 ///
 /// Listeners and clusters have the same indices in the configuration, in the image and here.
@@ -28,6 +30,17 @@ pub struct RouteName {
     pub name: String,
     /// Its position in the virtual host, from 0.
     pub position: u32,
+    /// What its requests are answered with, if they go nowhere.
+    pub answer: Option<LocalAnswer>,
+}
+
+/// An answer that a route gives by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalAnswer {
+    /// Another place to go; the route's path pattern says which part of the path a redirect may replace.
+    Redirect(Redirect, PathMatch),
+    /// A response from the configuration.
+    Direct(DirectResponse),
 }
 
 /// Which cluster a cluster index stands for.

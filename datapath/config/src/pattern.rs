@@ -1,4 +1,4 @@
-//! Patterns on header values, as regular expressions for one automaton.
+//! Patterns on header values and paths, as regular expressions for one automaton.
 //!
 //! Envoy's regular expressions are RE2's. What is taken is what RE2 and the `regex` syntax provably read alike; the rest
 //! is refused with the reason, because a pattern that means something else here would route to the wrong place.
@@ -6,9 +6,12 @@
 use std::fmt::Write as _;
 
 use crate::model::ValueMatch;
+use crate::range;
 
 /// Any bytes.
 const ANY: &str = "(?s-u:.)*";
+/// No bytes at all, not even none.
+const NOTHING: &str = "[a&&b]";
 
 /// A regular expression that matches exactly the values that `value` takes, or why there is none.
 pub(crate) fn expression(value: &ValueMatch, ignore_case: bool) -> Result<String, String> {
@@ -19,6 +22,9 @@ pub(crate) fn expression(value: &ValueMatch, ignore_case: bool) -> Result<String
         ValueMatch::Suffix(text) => ANY.to_owned() + &literal(text),
         ValueMatch::Contains(text) => ANY.to_owned() + &literal(text) + ANY,
         ValueMatch::Regex(text) => common(text)?,
+        ValueMatch::Range { start, end } => {
+            range::expression(*start, *end).unwrap_or_else(|| NOTHING.to_owned())
+        }
         ValueMatch::Present => ANY.to_owned(),
     })
 }

@@ -133,6 +133,16 @@ impl<'v> Item<'v> {
         number.ok_or_else(|| self.refuse("expected a number from 0 to 4294967295"))
     }
 
+    /// A number that may be negative.
+    pub(crate) fn integer(&self) -> Result<i64, ConfigError> {
+        // Protobuf's JSON writes 64-bit numbers as strings.
+        let number = match self.value {
+            Value::String(text) => text.parse().ok(),
+            value => value.as_i64(),
+        };
+        number.ok_or_else(|| self.refuse("expected a whole number of 64 bits"))
+    }
+
     /// `true` or `false`.
     pub(crate) fn boolean(&self) -> Result<bool, ConfigError> {
         self.value

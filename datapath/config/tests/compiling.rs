@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use kmesh_api::cluster::LB_RANDOM;
 use kmesh_api::limits;
 use kmesh_api::listener::{CLASS_ANCHORED, CLASS_OPAQUE};
+use kmesh_api::route::name;
 use kmesh_config::model::{
-    ClusterConfig, HeaderMatch, LbPolicy, ListenerConfig, ListenerKind, PathMatch, RouteAction,
-    RouteConfiguration, RouteRule, ValueMatch, VirtualHostConfig, WeightedCluster,
+    ClusterConfig, DirectResponse, Fraction, HeaderMatch, LbPolicy, ListenerConfig, ListenerKind,
+    PathMatch, PathRedirect, Redirect, RouteAction, RouteConfiguration, RouteRule, ValueMatch,
+    VirtualHostConfig, WeightedCluster,
 };
 use kmesh_config::policy::{ClusterPolicy, HttpOptions, RoutePolicy};
 use kmesh_config::{Classes, Compiled, Config, Identities, compile, parse};
@@ -37,14 +39,7 @@ fn cluster(name: &str, endpoints: u32) -> ClusterConfig {
 }
 
 fn route(path: PathMatch, cluster: &str) -> RouteRule {
-    let action = RouteAction::Cluster(cluster.to_owned());
-    RouteRule {
-        name: String::new(),
-        path,
-        headers: Vec::new(),
-        action,
-        policy: RoutePolicy::default(),
-    }
+    RouteRule::to(path, RouteAction::Cluster(cluster.to_owned()))
 }
 
 fn prefix(prefix: &str, cluster: &str) -> RouteRule {
@@ -298,7 +293,7 @@ fn every_limit_is_named_with_the_resource() {
     refused(
         &conditions(33),
         &format!(
-            "{at}.routes[0]: needs 33 header conditions on one route, the datapath's limit ROUTE_PREDICATES_MAX is 32"
+            "{at}.routes[0]: needs 33 conditions on one route, the datapath's limit ROUTE_PREDICATES_MAX is 32"
         ),
     );
 
@@ -310,11 +305,11 @@ fn every_limit_is_named_with_the_resource() {
         };
         any_host((0..count).map(named).collect())
     };
-    assert!(compiled(&names(limits::NAMES_MAX - 7), L7).is_ok());
+    assert!(compiled(&names(limits::NAMES_MAX - name::CONFIGURED as usize), L7).is_ok());
     refused(
-        &names(limits::NAMES_MAX - 6),
+        &names(limits::NAMES_MAX - name::CONFIGURED as usize + 1),
         &format!(
-            "{at}.routes[249].match.headers[0]: needs 257 header names, the datapath's limit NAMES_MAX is 256"
+            "{at}.routes[245].match.headers[0]: needs 257 names of headers and query parameters, the datapath's limit NAMES_MAX is 256"
         ),
     );
 
@@ -406,7 +401,7 @@ fn a_full_listener_table_is_found_again() {
     }
 }
 
-/// 10,000 routes, half of them on one virtual host: the tables are nearly full.
+/// 10,000 routes, half of them on one virtual host, 1,000 of them expressions there: the tables are nearly full.
 fn many_routes() -> Config {
     // Multiplying by an odd number scatters the paths, so that they share little.
     let path = |i: u32| format!("/{:08x}/item", i.wrapping_mul(0x9e37_79b1));
@@ -416,7 +411,14 @@ fn many_routes() -> Config {
         host(&format!("host-{i}"), &[&domain], routes.collect())
     });
     let mut config = config(hosts.collect());
-    let one = (5000..10_000).map(|i| route(PathMatch::Exact(path(i)), "two"));
+    // A tenth of all are expressions.
+    let one = (5000..10_000).map(|i| match i % 5 {
+        0 => route(
+            PathMatch::Regex(format!("{}/[0-9]+(?:/[^/]+)?", path(i))),
+            "two",
+        ),
+        _ => route(PathMatch::Exact(path(i)), "two"),
+    });
     config
         .listeners
         .push(listener(1, vec![host("one", &["*"], one.collect())]));
@@ -486,4 +488,129 @@ fn header_matches_are_read() {
     for (matching, expected) in cases {
         assert_eq!(case(matching), expected, "{matching}");
     }
+}
+
+/// The first route of `base.yaml` with this match.
+fn matching(matching: &str) -> RouteRule {
+    let text = include_str!("base.yaml").replace("{ path: /exact }", matching);
+    let config = parse(&text, "base.yaml").unwrap();
+    config.listeners[0].virtual_hosts()[0].routes[0].clone()
+}
+
+#[test]
+fn paths_and_conditions_are_read() {
+    let regex =
+        matching("{ safe_regex: { google_re2: {}, regex: '/a/[0-9]+' }, case_sensitive: false }");
+    assert_eq!(regex.path, PathMatch::Regex("/a/[0-9]+".to_owned()));
+    assert!(
+        !regex.ignore_case,
+        "an expression says itself what case means"
+    );
+    let folded = matching("{ path_separated_prefix: /A, case_sensitive: false, grpc: {} }");
+    assert_eq!(folded.path, PathMatch::Separated("/A".to_owned()));
+    assert!(folded.ignore_case && folded.grpc);
+    let query = matching(
+        "{ prefix: /, query_parameters: [{ name: k }, { name: j, present_match: false }, \
+         { name: i, string_match: { prefix: a, ignore_case: true } }] }",
+    );
+    let said: Vec<_> = query
+        .query
+        .iter()
+        .map(|q| (q.name.as_str(), &q.value, q.ignore_case, q.invert))
+        .collect();
+    let prefix = ValueMatch::Prefix("a".to_owned());
+    assert_eq!(
+        said,
+        [
+            ("k", &ValueMatch::Present, false, false),
+            ("j", &ValueMatch::Present, false, true),
+            ("i", &prefix, true, false),
+        ]
+    );
+    let share = matching(
+        "{ prefix: /, runtime_fraction: { default_value: { numerator: 7, denominator: MILLION } } }",
+    );
+    let expected = Fraction {
+        numerator: 7,
+        denominator: 1_000_000,
+    };
+    assert_eq!(share.fraction, Some(expected));
+    let header = matching(
+        "{ prefix: /, headers: [{ name: ':path', range_match: { start: -1, end: '9' }, treat_missing_header_as_empty: true }] }",
+    );
+    assert_eq!(
+        header.headers[0].value,
+        ValueMatch::Range { start: -1, end: 9 }
+    );
+    assert!(header.headers[0].missing_is_empty);
+}
+
+#[test]
+fn actions_are_read() {
+    let action = |text: &str| {
+        let text = include_str!("base.yaml").replacen("route: { cluster: a }", text, 1);
+        let config = parse(&text, "base.yaml").unwrap();
+        config.listeners[0].virtual_hosts()[0].routes[0]
+            .action
+            .clone()
+    };
+    let none = Redirect {
+        scheme: None,
+        host: None,
+        port: None,
+        path: PathRedirect::Keep,
+        strip_query: false,
+        status: 301,
+    };
+    let cases = [
+        ("redirect: {}", none.clone()),
+        (
+            "redirect: { https_redirect: true, port_redirect: 8443, response_code: FOUND, strip_query: true }",
+            Redirect {
+                scheme: Some("https".to_owned()),
+                port: Some(8443),
+                status: 302,
+                strip_query: true,
+                ..none.clone()
+            },
+        ),
+        (
+            "redirect: { host_redirect: b.test, prefix_rewrite: /c }",
+            Redirect {
+                host: Some("b.test".to_owned()),
+                path: PathRedirect::Prefix("/c".to_owned()),
+                ..none.clone()
+            },
+        ),
+        (
+            "redirect: { https_redirect: false, path_redirect: '' }",
+            none,
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(action(text), RouteAction::Redirect(expected), "{text}");
+    }
+    assert_eq!(
+        action("direct_response: { status: 503, body: { inline_string: closed } }"),
+        RouteAction::Direct(DirectResponse {
+            status: 503,
+            body: "closed".to_owned()
+        })
+    );
+    assert_eq!(
+        action("route: { cluster_header: X-To }"),
+        RouteAction::ClusterHeader("x-to".to_owned())
+    );
+    assert_eq!(
+        action(
+            "route: { weighted_clusters: { header_name: X-N, clusters: [{ name: a, weight: 3 }] } }"
+        ),
+        RouteAction::WeightedBy {
+            header: "x-n".to_owned(),
+            choices: vec![WeightedCluster {
+                name: "a".to_owned(),
+                weight: 3
+            }],
+        }
+    );
 }

@@ -56,8 +56,18 @@ fn routes() {
     };
     case(
         "{ path: /exact }",
-        "{ safe_regex: { regex: '/a.*' } }",
-        "[0].match.safe_regex: not supported by this datapath, which knows prefix and path",
+        "{ safe_regex: { regex: '/a\\b' } }",
+        "[0].match.safe_regex: \"/a\\\\b\": \\b in a regular expression: not supported by this datapath",
+    );
+    case(
+        "{ path: /exact }",
+        "{ safe_regex: { regex: '/a{9999999}' } }",
+        "[0].match.safe_regex: \"/a{9999999}\": is not a regular expression: heap usage during NFA compilation exceeded limit of 33554432",
+    );
+    case(
+        "{ path: /exact }",
+        "{ connect_matcher: {} }",
+        "[0].match.connect_matcher: not supported by this datapath, which knows prefix, path, path_separated_prefix and safe_regex",
     );
     case(
         "{ path: /exact }",
@@ -67,22 +77,42 @@ fn routes() {
     case(
         "{ path: /exact }",
         "{}",
-        "[0].match: has neither prefix nor path",
+        "[0].match: has neither prefix nor path nor path_separated_prefix nor safe_regex",
     );
     case(
         "{ path: /exact }",
         "{ path: /exact, prefix: / }",
-        "[0].match.prefix: \"/\": stands beside path: use one",
+        "[0].match.prefix: \"/\": stands beside another path: use one",
     );
     case(
         "{ path: /exact }",
-        "{ path: /exact, case_sensitive: false }",
-        "[0].match.case_sensitive: false: not supported by this datapath",
+        "{ path: /exact, case_sensitive: 1 }",
+        "[0].match.case_sensitive: 1: expected true or false",
     );
     case(
         "{ path: /exact }",
-        "{ path: /exact, query_parameters: [{ name: a }] }",
-        "[0].match.query_parameters: not supported by this datapath",
+        "{ path: /exact, query_parameters: [{ name: a, string_match: { custom: {} } }] }",
+        "[0].match.query_parameters[0].string_match.custom: not supported by this datapath",
+    );
+    case(
+        "{ path: /exact }",
+        "{ path: /exact, query_parameters: [{ name: a, string_match: { exact: b }, present_match: true }] }",
+        "[0].match.query_parameters[0].present_match: stands beside another match: use one",
+    );
+    case(
+        "{ path: /exact }",
+        "{ path: /exact, runtime_fraction: { runtime_key: a, default_value: { numerator: 1 } } }",
+        "[0].match.runtime_fraction.runtime_key: \"a\": this datapath has no runtime: only default_value",
+    );
+    case(
+        "{ path: /exact }",
+        "{ path: /exact, runtime_fraction: { default_value: { numerator: 1, denominator: TEN } } }",
+        "[0].match.runtime_fraction.default_value.denominator: \"TEN\": not supported by this datapath, which knows HUNDRED and TEN_THOUSAND and MILLION",
+    );
+    case(
+        "{ path: /exact }",
+        "{ path: /exact, dynamic_metadata: [{}] }",
+        "[0].match.dynamic_metadata: not supported by this datapath",
     );
     case(
         "{ path: /exact }",
@@ -91,13 +121,39 @@ fn routes() {
     );
     case(
         "route: { cluster: a }",
-        "redirect: { host_redirect: other }",
-        "[0].redirect: not supported by this datapath, which knows route",
+        "redirect: { regex_rewrite: {} }",
+        "[0].redirect.regex_rewrite: not supported by this datapath",
     );
     case(
         "route: { cluster: a }",
-        "direct_response: { status: 204 }",
-        "[0].direct_response: not supported by this datapath, which knows route",
+        "redirect: { https_redirect: true, scheme_redirect: ws }",
+        "[0].redirect.https_redirect: true: stands beside scheme_redirect: use one",
+    );
+    case(
+        "route: { cluster: a }",
+        "redirect: { response_code: GONE }",
+        "[0].redirect.response_code: \"GONE\": not supported by this datapath, which knows MOVED_PERMANENTLY and FOUND and \
+         SEE_OTHER and TEMPORARY_REDIRECT and PERMANENT_REDIRECT",
+    );
+    case(
+        "route: { cluster: a }",
+        "route: { cluster: a }\n                redirect: {}",
+        "[0].redirect: stands beside another action: use one",
+    );
+    case(
+        "route: { cluster: a }",
+        "filter_action: {}",
+        "[0].filter_action: not supported by this datapath, which knows route, redirect and direct_response",
+    );
+    case(
+        "route: { cluster: a }",
+        "direct_response: { status: 600 }",
+        "[0].direct_response.status: 600: must be from 200 to 599",
+    );
+    case(
+        "route: { cluster: a }",
+        "direct_response: { status: 200, body: { filename: /x } }",
+        "[0].direct_response.body.inline_string: is missing",
     );
     case("route: { cluster: a }", "name: n", "[0].route: is missing");
     case(
@@ -108,12 +164,17 @@ fn routes() {
     case(
         "{ cluster: a }",
         "{}",
-        "[0].route: has neither cluster nor weighted_clusters",
+        "[0].route: has neither cluster nor weighted_clusters nor cluster_header",
     );
     case(
         "{ cluster: a }",
-        "{ cluster_header: x }",
-        "[0].route.cluster_header: \"x\": not supported by this datapath, which knows cluster and weighted_clusters",
+        "{ cluster_header: x, cluster: a }",
+        "[0].route.cluster_header: \"x\": stands beside another target: use one",
+    );
+    case(
+        "{ cluster: a }",
+        "{ cluster_header: Host }",
+        "[0].route.cluster_header: \"host\": cannot be matched on: the virtual host's domains match it",
     );
     case(
         "{ cluster: a }",
@@ -211,8 +272,8 @@ fn weights() {
     );
     case(
         "{ name: b, weight: 1 }] }",
-        "{ name: b, weight: 1 }], header_name: x }",
-        ".header_name: \"x\": not supported by this datapath",
+        "{ name: b, weight: 1 }], header_name: TE }",
+        ".header_name: \"te\": cannot be matched on: Envoy removes it before it routes, this datapath does not",
     );
 }
 
@@ -240,7 +301,7 @@ fn headers() {
     case(
         ", string_match: { exact: jason }",
         "",
-        ": has neither string_match nor present_match",
+        ": has neither string_match nor range_match nor present_match",
     );
     case(
         "string_match: { exact: jason }",
@@ -249,8 +310,8 @@ fn headers() {
     );
     case(
         "string_match: { exact: jason }",
-        "range_match: { start: 1, end: 2 }",
-        ".range_match: not supported by this datapath",
+        "range_match: { start: 1, end: x }",
+        ".range_match.end: \"x\": expected a whole number of 64 bits",
     );
     case(
         "{ exact: jason }",
@@ -269,8 +330,8 @@ fn headers() {
     );
     case(
         "string_match: { exact: jason }",
-        "exact_match: j, treat_missing_header_as_empty: true",
-        ".treat_missing_header_as_empty: true: not supported by this datapath",
+        "exact_match: j, prefix_match: j",
+        ".prefix_match: stands beside another match: use one",
     );
     let names = [
         ("Host", "host", "the virtual host's domains match it"),
@@ -280,9 +341,9 @@ fn headers() {
             "the datapath needs it to find message boundaries",
         ),
         (
-            "':path'",
-            ":path",
-            "pseudo headers are not supported by this datapath",
+            "':scheme'",
+            ":scheme",
+            "only :method, :path and :authority of the pseudo headers are supported by this datapath",
         ),
         (
             "te",

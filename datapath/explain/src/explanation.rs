@@ -94,6 +94,13 @@ pub enum Outcome {
     NoRoute,
     /// The cluster has no endpoint: 503.
     NoEndpoint,
+    /// The header that should name the cluster does not: 503.
+    NoCluster,
+    /// The route answers by itself.
+    Answered {
+        /// With this status.
+        status: u16,
+    },
     /// The listener is opaque: each connection goes to an endpoint, and requests are not looked at.
     Connection,
     /// The head is not complete.
@@ -155,7 +162,11 @@ impl fmt::Display for Explanation {
         writeln!(f, "listener      {} at {}", self.listener, self.address)?;
         let decided = matches!(
             self.outcome,
-            Outcome::Routed | Outcome::NoRoute | Outcome::NoEndpoint
+            Outcome::Routed
+                | Outcome::NoRoute
+                | Outcome::NoEndpoint
+                | Outcome::NoCluster
+                | Outcome::Answered { .. }
         );
         match &self.virtual_host {
             Some(host) => writeln!(f, "virtual host  {} by domain {:?}", host.name, host.domain)?,
@@ -221,6 +232,8 @@ impl fmt::Display for Outcome {
             Self::Routed => f.write_str("forwarded"),
             Self::NoRoute => f.write_str("404, no route"),
             Self::NoEndpoint => f.write_str("503, no endpoint"),
+            Self::NoCluster => f.write_str("503, the header names no cluster"),
+            Self::Answered { status } => write!(f, "{status}, answered by the route"),
             Self::Connection => {
                 f.write_str("the connection is forwarded; its requests are not looked at")
             }

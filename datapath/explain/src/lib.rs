@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use kmesh_api::Reason;
 use kmesh_api::listener::CLASS_OPAQUE;
 use kmesh_config::model::{Config, ListenerKind, RouteAction, RouteRule, VirtualHostConfig};
-use kmesh_config::{Classes, Compiled, ConfigError, Identities, compile};
+use kmesh_config::{Classes, Compiled, ConfigError, Identities, LocalAnswer, compile};
 
 pub use explanation::{
     ClusterStep, Explanation, HostStep, Outcome, PassedRoute, RouteStep, Server, Share,
@@ -66,7 +66,7 @@ pub fn listener(config: &Config, name: Option<&str>) -> Result<usize, ExplainErr
 /// Explains what happens to a request on a listener.
 ///
 /// `listener` is a position in the configuration, `head` the request as it travels. `dice` are the numbers that chance would
-/// draw, in order: for the weighted choice if the route has one, then for the endpoint. Without them the explanation names the
+/// draw, in order: for shares of requests and the weighted choice, then for the endpoint. Without them the explanation names the
 /// shares and the endpoints, and chooses none.
 ///
 /// # Errors
@@ -89,6 +89,9 @@ pub fn explain(
         explanation.cluster = Some(connection(config, &governing.kind));
         return Ok(explanation);
     }
+    let drawn = dice
+        .and_then(|dice| dice.first().copied())
+        .unwrap_or_default();
     let mut numbers = Numbers::new(dice.unwrap_or_default());
     let trial = Trial::run(&compiled.image, record.target, head, &mut numbers);
     explanation.server = trial.server;
@@ -99,17 +102,38 @@ pub fn explain(
                 reason: reason_name(reason).to_owned(),
             };
         }
-        Verdict::NoRoute => missed(&mut explanation, config, governing.virtual_hosts(), head)?,
+        Verdict::NoRoute => {
+            missed(
+                &mut explanation,
+                config,
+                governing.virtual_hosts(),
+                head,
+                drawn,
+            )?;
+        }
+        Verdict::Answered(route, _) => {
+            let place = Place::of(&compiled, governing.virtual_hosts(), route);
+            found(&mut explanation, config, &place, head, drawn)?;
+            explanation.outcome = match &compiled.names.routes[route as usize].answer {
+                Some(LocalAnswer::Redirect(redirect, _)) => Outcome::Answered {
+                    status: redirect.status,
+                },
+                Some(LocalAnswer::Direct(direct)) => Outcome::Answered {
+                    status: direct.status,
+                },
+                None => Outcome::NoCluster,
+            };
+        }
         Verdict::Route(route) => {
             let place = Place::of(&compiled, governing.virtual_hosts(), route);
-            found(&mut explanation, config, &place, head)?;
+            found(&mut explanation, config, &place, head, drawn)?;
             explanation.outcome = Outcome::NoEndpoint;
             let rule = &place.host.routes[place.route];
             explanation.cluster = Some(clusters(config, &rule.action, None));
         }
         Verdict::Chosen(choice) => {
             let place = Place::of(&compiled, governing.virtual_hosts(), choice.route);
-            found(&mut explanation, config, &place, head)?;
+            found(&mut explanation, config, &place, head, drawn)?;
             explanation.outcome = Outcome::Routed;
             let rule = &place.host.routes[place.route];
             let name = config.clusters[choice.cluster as usize].name.as_str();
@@ -145,6 +169,7 @@ fn missed(
     config: &Config,
     hosts: &[VirtualHostConfig],
     head: &[u8],
+    drawn: u32,
 ) -> Result<(), ExplainError> {
     explanation.outcome = Outcome::NoRoute;
     let Some((host, domain)) = probe::host(config, hosts, head)? else {
@@ -154,7 +179,7 @@ fn missed(
         name: host.name.clone(),
         domain,
     });
-    explanation.passed = passed(config, &host.routes, head)?;
+    explanation.passed = passed(config, &host.routes, head, drawn)?;
     Ok(())
 }
 
@@ -164,13 +189,14 @@ fn found(
     config: &Config,
     place: &Place<'_>,
     head: &[u8],
+    drawn: u32,
 ) -> Result<(), ExplainError> {
     let hosts = std::slice::from_ref(place.host);
     explanation.virtual_host = probe::host(config, hosts, head)?.map(|(host, domain)| HostStep {
         name: host.name.clone(),
         domain,
     });
-    explanation.passed = passed(config, &place.host.routes[..place.route], head)?;
+    explanation.passed = passed(config, &place.host.routes[..place.route], head, drawn)?;
     let rule = &place.host.routes[place.route];
     explanation.route = Some(RouteStep {
         position: place.route,
@@ -185,8 +211,9 @@ fn passed(
     config: &Config,
     routes: &[RouteRule],
     head: &[u8],
+    drawn: u32,
 ) -> Result<Vec<PassedRoute>, ExplainError> {
-    let doubts = doubts(config, routes, head)?;
+    let doubts = doubts(config, routes, head, drawn)?;
     let routes = routes.iter().zip(doubts).enumerate();
     Ok(routes
         .map(|(position, (rule, doubts))| PassedRoute {
@@ -204,10 +231,15 @@ fn clusters(
 ) -> ClusterStep {
     let shares = match action {
         RouteAction::Cluster(name) => vec![share(config, name, 1)],
-        RouteAction::Weighted(choices) => choices
+        RouteAction::Weighted(choices) | RouteAction::WeightedBy { choices, .. } => choices
             .iter()
             .map(|choice| share(config, &choice.name, choice.weight))
             .collect(),
+        RouteAction::ClusterHeader(_) => chosen
+            .map(|(name, _)| share(config, name, 1))
+            .into_iter()
+            .collect(),
+        RouteAction::Redirect(_) | RouteAction::Direct(_) => Vec::new(),
     };
     ClusterStep {
         shares,

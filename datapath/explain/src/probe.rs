@@ -6,7 +6,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use kmesh_config::model::{
-    Config, ListenerConfig, ListenerKind, RouteConfiguration, RouteRule, VirtualHostConfig,
+    Config, ListenerConfig, ListenerKind, PathMatch, RouteAction, RouteConfiguration, RouteRule,
+    VirtualHostConfig,
 };
 use kmesh_config::{Classes, ConfigError, Identities, compile};
 
@@ -25,11 +26,12 @@ impl Doubt {
     }
 }
 
-/// For each route, the conditions that the request does not meet.
+/// For each route, the conditions that the request does not meet; `drawn` is its random number.
 pub(crate) fn doubts(
     config: &Config,
     routes: &[RouteRule],
     head: &[u8],
+    drawn: u32,
 ) -> Result<Vec<Vec<Doubt>>, ConfigError> {
     let conditions: Vec<(usize, String, RouteRule)> = routes
         .iter()
@@ -48,7 +50,7 @@ pub(crate) fn doubts(
             };
             listener(number, vec![host])
         });
-        let answers = ask(config, listeners.collect(), head)?;
+        let answers = ask(config, listeners.collect(), head, drawn)?;
         for ((position, words, _), answer) in batch.iter().zip(answers) {
             if answer == Verdict::NoRoute {
                 doubts[*position].push(Doubt(words.clone()));
@@ -70,13 +72,10 @@ pub(crate) fn host<'c>(
     let domains: Vec<_> = domains.collect();
     // One route each, so that routes are numbered as the domains are.
     let target = config.clusters.first().map(|cluster| cluster.name.clone());
-    let rule = RouteRule {
-        name: String::new(),
-        path: kmesh_config::model::PathMatch::Prefix(String::new()),
-        headers: Vec::new(),
-        action: kmesh_config::model::RouteAction::Cluster(target.unwrap_or_default()),
-        policy: kmesh_config::policy::RoutePolicy::default(),
-    };
+    let rule = RouteRule::to(
+        PathMatch::Prefix(String::new()),
+        RouteAction::Cluster(target.unwrap_or_default()),
+    );
     let split = domains
         .iter()
         .enumerate()
@@ -85,7 +84,7 @@ pub(crate) fn host<'c>(
             domains: vec![(*domain).clone()],
             routes: vec![rule.clone()],
         });
-    let verdict = ask(config, vec![listener(0, split.collect())], head)?;
+    let verdict = ask(config, vec![listener(0, split.collect())], head, 0)?;
     Ok(match verdict.first() {
         Some(Verdict::Chosen(choice)) => domains
             .get(choice.route as usize)
@@ -116,6 +115,7 @@ fn ask(
     config: &Config,
     listeners: Vec<ListenerConfig>,
     head: &[u8],
+    drawn: u32,
 ) -> Result<Vec<Verdict>, ConfigError> {
     let mut clusters = config.clusters.clone();
     for cluster in &mut clusters {
@@ -130,6 +130,8 @@ fn ask(
     let compiled = compile(&config, &mut Identities::default(), Classes::default())?;
     let targets = (0..config.listeners.len()).map(|i| compiled.image.listeners[i].target);
     Ok(targets
-        .map(|target| Trial::run(&compiled.image, target, head, &mut Numbers::default()).verdict)
+        .map(|target| {
+            Trial::run(&compiled.image, target, head, &mut Numbers::new(&[drawn])).verdict
+        })
         .collect())
 }

@@ -21,6 +21,8 @@ pub(crate) enum Verdict {
     NoRoute,
     /// This route, whose cluster has no endpoint.
     Route(u32),
+    /// This route, which answers by itself, or whose header names no cluster.
+    Answered(u32, Reason),
     /// It goes there.
     Chosen(Choice),
 }
@@ -60,18 +62,21 @@ impl Trial {
         };
         let verdict = match choose(image, route_config, &head, dice) {
             Ok(choice) => Verdict::Chosen(choice),
-            Err(Reason::NoEndpoint) => {
-                match kmesh_orchestration::decide::route(image, route_config, &head) {
-                    Ok(route) => Verdict::Route(route & (ROUTES_MAX as u32 - 1)),
-                    Err(_) => Verdict::NoRoute,
+            Err(undecided) => match undecided.reason {
+                Reason::NoRoute => Verdict::NoRoute,
+                Reason::NoEndpoint => Verdict::Route(undecided.route & (ROUTES_MAX as u32 - 1)),
+                Reason::Redirect | Reason::DirectResponse | Reason::NoCluster => {
+                    let route = undecided.route & (ROUTES_MAX as u32 - 1);
+                    Verdict::Answered(route, undecided.reason)
                 }
-            }
-            Err(Reason::NoRoute) => Verdict::NoRoute,
-            Err(reason) => Verdict::Refused(reason as u32),
+                reason => Verdict::Refused(reason as u32),
+            },
         };
         let server = match (verdict, admit(&head, total)) {
             (Verdict::Chosen(_), Ok(())) => Server::Kernel,
-            (Verdict::Chosen(_), Err(reason)) => Server::User(reason.name().to_owned()),
+            (Verdict::Chosen(_), Err(reason)) | (Verdict::Answered(_, reason), _) => {
+                Server::User(reason.name().to_owned())
+            }
             (Verdict::NoRoute, _) => Server::User(Reason::NoRoute.name().to_owned()),
             _ => Server::User(Reason::NoEndpoint.name().to_owned()),
         };

@@ -16,9 +16,14 @@ pub fn node(image: &Image, node: u32) -> &Node {
 /// Where `byte` leads from `from`; [`DEAD`] if nowhere.
 #[inline(always)]
 pub fn step(image: &Image, from: u32, byte: u8) -> u32 {
-    let at = node(image, from).base.wrapping_add(u32::from(byte));
+    let node = node(image, from);
+    let at = node.base.wrapping_add(u32::from(byte));
     let cell = &image.cells[at as usize & (CELLS_MAX - 1)];
-    if cell.owner == from { cell.next } else { DEAD }
+    if cell.owner == from {
+        cell.next
+    } else {
+        node.other
+    }
 }
 
 /// ASCII lower case, the only case folding that HTTP names and hosts know (RFC 9110 section 5.1).

@@ -2,18 +2,18 @@
 
 use kmesh_api::head::Head;
 use kmesh_api::limits::{
-    CANDIDATE_LIST_MAX, CANDIDATES_MAX, CLUSTERS_MAX, FOUND_MAX, PREDICATES_MAX, ROUTE_CONFIGS_MAX,
-    ROUTE_PREDICATES_MAX, ROUTES_MAX, VIRTUAL_HOSTS_MAX,
+    CANDIDATE_LIST_MAX, CANDIDATES_MAX, CLUSTERS_MAX, ROUTE_CONFIGS_MAX, ROUTES_MAX,
+    VIRTUAL_HOSTS_MAX,
 };
 use kmesh_api::route::{
-    ACTION_CLUSTER, CANDIDATE_LAST, PREDICATE_INVERT, PREDICATE_PRESENT, Predicate, Route,
+    ACTION_CLUSTER, ACTION_CLUSTER_HEADER, ACTION_DIRECT, ACTION_REDIRECT, CANDIDATE_LAST, Route,
 };
 use kmesh_api::{Image, Reason};
 
-use crate::automaton::node;
 use crate::balance::{self, Dice};
+use crate::path::Lists;
 use crate::repeat::{Body, repeat};
-use crate::{host, path};
+use crate::{host, path, predicate};
 
 /// A decided request: indices into the image it was decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -26,129 +26,69 @@ pub struct Choice {
     pub endpoint: u32,
 }
 
-/// A header is there.
-const SEEN: u32 = 1;
-/// And an occurrence of it matches.
-const HIT: u32 = 2;
-
-/// Looks for an occurrence of a header that matches.
-struct Occurrences<'a, const N: usize> {
-    image: &'a Image,
-    head: &'a Head<N>,
-    predicate: &'a Predicate,
-    holds: &'a mut u32,
+/// A request that goes nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undecided {
+    /// Why.
+    pub reason: Reason,
+    /// The route that says so; [`NO_ROUTE`] if none took the request.
+    pub route: u32,
 }
 
-impl<const N: usize> Body for Occurrences<'_, N> {
-    #[inline(always)]
-    fn run(&mut self, index: u32) -> bool {
-        if index >= self.head.found_count {
-            return false;
-        }
-        let found = &self.head.found[index as usize & (FOUND_MAX - 1)];
-        if found.name != self.predicate.name {
-            return true;
-        }
-        *self.holds = SEEN;
-        let patterns = self.predicate.patterns;
-        let hit = if patterns != 0 {
-            node(self.image, found.node).pass & patterns != 0
-        } else {
-            found.value == self.predicate.value
-        };
-        if hit {
-            *self.holds = SEEN | HIT;
-            return false;
-        }
-        true
-    }
-}
+/// [`Undecided::route`] of a request that no route took.
+pub const NO_ROUTE: u32 = u32::MAX;
 
-/// Checks a route's predicates: all must hold.
-struct Conditions<'a, const N: usize> {
-    image: &'a Image,
-    head: &'a Head<N>,
-    at: u32,
-    holds: &'a mut u32,
-}
-
-impl<const N: usize> Body for Conditions<'_, N> {
-    #[inline(always)]
-    fn run(&mut self, index: u32) -> bool {
-        let at = self.at.wrapping_add(index) as usize & (PREDICATES_MAX - 1);
-        let predicate = &self.image.predicates[at];
-        *self.holds = 0;
-        repeat(
-            FOUND_MAX as u32,
-            &mut Occurrences {
-                image: self.image,
-                head: self.head,
-                predicate,
-                holds: self.holds,
-            },
-        );
-        let wanted = match predicate.flags {
-            0 => SEEN | HIT,
-            PREDICATE_INVERT => SEEN,
-            PREDICATE_PRESENT => {
-                *self.holds &= SEEN;
-                SEEN
-            }
-            _ => {
-                *self.holds &= SEEN;
-                0
-            }
-        };
-        let holds = *self.holds == wanted;
-        *self.holds = u32::from(holds);
-        holds
-    }
-}
-
-/// Tries the candidate routes in configuration order.
+/// Tries the candidate routes in configuration order: the lowest number of two ordered lists.
 struct Candidates<'a, const N: usize> {
     image: &'a Image,
     head: &'a Head<N>,
-    list: u32,
+    drawn: u32,
+    /// What is left of the lists.
+    lists: &'a mut Lists,
     route: &'a mut u32,
+}
+
+/// The entry at the head of what is left of a list; greater than all routes if nothing is.
+#[inline(always)]
+fn entry(image: &Image, list: u32) -> u32 {
+    if list == 0 {
+        return u32::MAX;
+    }
+    image.candidates[list.wrapping_sub(1) as usize & (CANDIDATES_MAX - 1)]
+}
+
+/// What is left of a list after its first entry.
+#[inline(always)]
+fn rest(list: u32, entry: u32) -> u32 {
+    if entry & CANDIDATE_LAST != 0 {
+        0
+    } else {
+        list.wrapping_add(1)
+    }
 }
 
 impl<const N: usize> Body for Candidates<'_, N> {
     #[inline(always)]
-    fn run(&mut self, index: u32) -> bool {
-        let at = self.list.wrapping_add(index) as usize & (CANDIDATES_MAX - 1);
-        let entry = self.image.candidates[at];
-        let number = entry & !CANDIDATE_LAST;
+    fn run(&mut self, _: u32) -> bool {
+        let literal = entry(self.image, self.lists.literal);
+        let expression = entry(self.image, self.lists.expressions);
+        let number = if literal & !CANDIDATE_LAST < expression & !CANDIDATE_LAST {
+            self.lists.literal = rest(self.lists.literal, literal);
+            literal & !CANDIDATE_LAST
+        } else {
+            self.lists.expressions = rest(self.lists.expressions, expression);
+            expression & !CANDIDATE_LAST
+        };
         let route = &self.image.routes[number as usize & (ROUTES_MAX - 1)];
-        let count = route.predicates_count;
-        let mut holds = 1;
-        if count != 0 {
-            // The compiler refuses routes with more predicates than the bound.
-            let count = if count > ROUTE_PREDICATES_MAX {
-                ROUTE_PREDICATES_MAX
-            } else {
-                count
-            };
-            let at = route.predicates_at;
-            repeat(
-                count,
-                &mut Conditions {
-                    image: self.image,
-                    head: self.head,
-                    at,
-                    holds: &mut holds,
-                },
-            );
-        }
-        if holds != 0 {
+        if predicate::all_hold(self.image, route, self.head, self.drawn) {
             *self.route = number;
             return false;
         }
-        entry & CANDIDATE_LAST == 0
+        self.lists.literal | self.lists.expressions != 0
     }
 }
 
-/// The first route of `route_config` that the head matches.
+/// The first route of `route_config` that the head matches; `drawn` is the request's random number.
 ///
 /// # Errors
 /// [`Reason::NoRoute`] if no virtual host or no route matches.
@@ -157,81 +97,123 @@ pub fn route<const N: usize>(
     image: &Image,
     route_config: u32,
     head: &Head<N>,
+    drawn: u32,
 ) -> Result<u32, Reason> {
     let config = &image.route_configs[route_config as usize & (ROUTE_CONFIGS_MAX - 1)];
     let Some(host) = host::find(image, config, head) else {
         return Err(Reason::NoRoute);
     };
     let virtual_host = &image.virtual_hosts[host as usize & (VIRTUAL_HOSTS_MAX - 1)];
-    let Some(list) = path::candidates(image, virtual_host.paths, head) else {
-        return Err(Reason::NoRoute);
-    };
-    let mut route = u32::MAX;
-    repeat(
-        CANDIDATE_LIST_MAX,
-        &mut Candidates {
-            image,
-            head,
-            list,
-            route: &mut route,
-        },
-    );
-    if route == u32::MAX {
+    let mut lists = path::candidates(image, virtual_host, head);
+    let mut route = NO_ROUTE;
+    if lists.literal | lists.expressions != 0 {
+        // Each iteration takes one entry, and the compiler refuses lists longer than the bound.
+        repeat(
+            2 * CANDIDATE_LIST_MAX,
+            &mut Candidates {
+                image,
+                head,
+                drawn,
+                lists: &mut lists,
+                route: &mut route,
+            },
+        );
+    }
+    if route == NO_ROUTE {
         Err(Reason::NoRoute)
     } else {
         Ok(route)
     }
 }
 
-/// The cluster that `route` sends this request to.
+/// The cluster that `route` sends this request to; `drawn` is the request's random number.
 ///
 /// # Errors
-/// [`Reason::NoEndpoint`] if the route's weights are all 0, which the configuration compiler refuses.
+/// [`Reason::Redirect`] and [`Reason::DirectResponse`] if it is to be answered instead, [`Reason::NoCluster`] if a header
+/// should name the cluster and does not, [`Reason::NoEndpoint`] if the weights are all 0, which the compiler refuses.
 #[inline(always)]
-pub fn cluster(image: &Image, route: &Route, dice: &mut impl Dice) -> Result<u32, Reason> {
-    if route.action == ACTION_CLUSTER {
-        return Ok(route.target);
+pub fn cluster<const N: usize>(
+    image: &Image,
+    route: &Route,
+    head: &Head<N>,
+    drawn: u32,
+) -> Result<u32, Reason> {
+    match route.action {
+        ACTION_CLUSTER => return Ok(route.target),
+        ACTION_CLUSTER_HEADER => {
+            let cluster = predicate::value(head, route.target).wrapping_sub(1);
+            return if cluster < route.total {
+                Ok(cluster)
+            } else {
+                Err(Reason::NoCluster)
+            };
+        }
+        ACTION_REDIRECT => return Err(Reason::Redirect),
+        ACTION_DIRECT => return Err(Reason::DirectResponse),
+        _ => {}
     }
-    if route.total == 0 {
+    let mut number = u64::from(drawn);
+    if route.number_from != 0
+        && let Some(told) = predicate::number(head, route.number_from)
+    {
+        number = told;
+    }
+    let Some(drawn) = number.checked_rem(u64::from(route.total)) else {
         return Err(Reason::NoEndpoint);
-    }
-    let drawn = dice.random() % route.total;
-    balance::weighted(image, route.target, route.count, drawn).ok_or(Reason::NoEndpoint)
+    };
+    balance::weighted(image, route.target, route.count, drawn as u32).ok_or(Reason::NoEndpoint)
 }
 
 /// Decides where the request whose head was scanned goes, if it is one that the kernel may carry.
 ///
 /// # Errors
-/// [`Reason::NoRoute`] (404), [`Reason::NoEndpoint`] (503), or why user space serves the route ([`Route::passed`]).
+/// As [`choose`], or why user space serves the route ([`Route::passed`]).
 #[inline(always)]
 pub fn decide<const N: usize>(
     image: &Image,
     route_config: u32,
     head: &Head<N>,
     dice: &mut impl Dice,
-) -> Result<Choice, Reason> {
-    let number = route(image, route_config, head)?;
+) -> Result<Choice, Undecided> {
+    let drawn = dice.random();
+    let number = match route(image, route_config, head, drawn) {
+        Ok(number) => number,
+        Err(reason) => return Err(no_route(reason)),
+    };
     let route = &image.routes[number as usize & (ROUTES_MAX - 1)];
     if route.passed != 0 {
-        return Err(passed(route));
+        return Err(Undecided {
+            reason: passed(route),
+            route: number,
+        });
     }
-    draw(image, number, route, dice)
+    draw(image, number, head, drawn, dice)
 }
 
 /// Decides where the request goes, whoever carries it.
 ///
+/// One random number decides about all shares and weights of a request, as in Envoy (`RouteConfiguration::route`).
+///
 /// # Errors
-/// [`Reason::NoRoute`] (404) or [`Reason::NoEndpoint`] (503).
+/// Why it goes nowhere: no route (404), no endpoint or cluster (503), or an answer that user space gives.
 #[inline(always)]
 pub fn choose<const N: usize>(
     image: &Image,
     route_config: u32,
     head: &Head<N>,
     dice: &mut impl Dice,
-) -> Result<Choice, Reason> {
-    let number = route(image, route_config, head)?;
-    let route = &image.routes[number as usize & (ROUTES_MAX - 1)];
-    draw(image, number, route, dice)
+) -> Result<Choice, Undecided> {
+    let drawn = dice.random();
+    match route(image, route_config, head, drawn) {
+        Ok(number) => draw(image, number, head, drawn, dice),
+        Err(reason) => Err(no_route(reason)),
+    }
+}
+
+#[inline(always)]
+fn no_route(reason: Reason) -> Undecided {
+    let route = NO_ROUTE;
+    Undecided { reason, route }
 }
 
 /// The reason that [`Route::passed`] gives.
@@ -245,12 +227,29 @@ fn passed(route: &Route) -> Reason {
 
 /// Draws the cluster and its endpoint.
 #[inline(always)]
-fn draw(image: &Image, number: u32, route: &Route, dice: &mut impl Dice) -> Result<Choice, Reason> {
-    let cluster = cluster(image, route, dice)?;
-    let endpoint = balance::endpoint(&image.clusters[cluster as usize & (CLUSTERS_MAX - 1)], dice)?;
-    Ok(Choice {
+fn draw<const N: usize>(
+    image: &Image,
+    number: u32,
+    head: &Head<N>,
+    drawn: u32,
+    dice: &mut impl Dice,
+) -> Result<Choice, Undecided> {
+    let undecided = |reason| Undecided {
+        reason,
         route: number,
-        cluster,
-        endpoint,
-    })
+    };
+    let route = &image.routes[number as usize & (ROUTES_MAX - 1)];
+    let cluster = match cluster(image, route, head, drawn) {
+        Ok(cluster) => cluster,
+        Err(reason) => return Err(undecided(reason)),
+    };
+    let chosen = &image.clusters[cluster as usize & (CLUSTERS_MAX - 1)];
+    match balance::endpoint(chosen, dice) {
+        Ok(endpoint) => Ok(Choice {
+            route: number,
+            cluster,
+            endpoint,
+        }),
+        Err(reason) => Err(undecided(reason)),
+    }
 }

@@ -11,7 +11,8 @@ pub mod host;
 pub mod http1;
 pub mod listener;
 pub mod path;
+mod predicate;
 pub mod repeat;
 
 pub use balance::Dice;
-pub use decide::{Choice, choose, decide};
+pub use decide::{Choice, NO_ROUTE, Undecided, choose, decide};

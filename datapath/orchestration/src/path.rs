@@ -1,14 +1,28 @@
 //! Path matching: all patterns of a virtual host in one walk over the path.
+//!
+//! Two automata walk side by side: a tree of the literal patterns, whose nodes know what passed through them, and one
+//! automaton of all regular expressions (case-insensitive patterns among them), which is looked at where the path ends.
 
 use kmesh_api::Image;
 use kmesh_api::head::Head;
+use kmesh_api::route::VirtualHost;
 
 use crate::automaton::{DEAD, node, step};
 use crate::repeat::{Body, repeat};
 
+/// The candidate lists for a path: indices into [`Image::candidates`] plus one, 0 = none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lists {
+    /// By literal patterns.
+    pub literal: u32,
+    /// By regular expressions.
+    pub expressions: u32,
+}
+
 struct Progress {
-    node: u32,
-    list: u32,
+    literal: u32,
+    expressions: u32,
+    lists: Lists,
 }
 
 struct Walk<'a, const N: usize> {
@@ -24,31 +38,45 @@ impl<const N: usize> Body for Walk<'_, N> {
     #[inline(always)]
     fn run(&mut self, index: u32) -> bool {
         let mut at = self.head.target_at.wrapping_add(index.wrapping_mul(RUN));
-        let mut here = self.progress.node;
+        let mut literal = self.progress.literal;
+        let mut expressions = self.progress.expressions;
         for _ in 0..RUN {
             if at >= self.head.path_end {
-                self.progress.list = node(self.image, here).end;
+                if literal != DEAD {
+                    self.progress.lists.literal = node(self.image, literal).end;
+                }
+                self.progress.lists.expressions = node(self.image, expressions).end;
                 return false;
             }
-            let next = step(self.image, here, self.head.bytes[at as usize & (N - 1)]);
-            if next == DEAD {
-                self.progress.list = node(self.image, here).pass;
+            let byte = self.head.bytes[at as usize & (N - 1)];
+            if literal != DEAD {
+                let next = step(self.image, literal, byte);
+                if next == DEAD {
+                    self.progress.lists.literal = node(self.image, literal).pass;
+                }
+                literal = next;
+            }
+            if expressions != DEAD {
+                expressions = step(self.image, expressions, byte);
+            }
+            if literal == DEAD && expressions == DEAD {
                 return false;
             }
-            here = next;
             at = at.wrapping_add(1);
         }
-        self.progress.node = here;
+        self.progress.literal = literal;
+        self.progress.expressions = expressions;
         true
     }
 }
 
-/// The candidate list for the head's path (without query), as an index into [`Image::candidates`].
+/// The candidates for the head's path (without query).
 #[inline(always)]
-pub fn candidates<const N: usize>(image: &Image, root: u32, head: &Head<N>) -> Option<u32> {
+pub fn candidates<const N: usize>(image: &Image, host: &VirtualHost, head: &Head<N>) -> Lists {
     let mut progress = Progress {
-        node: root,
-        list: 0,
+        literal: host.paths,
+        expressions: host.expressions,
+        lists: Lists::default(),
     };
     // The path is part of the head and ends before it, so N / RUN iterations see its end.
     repeat(
@@ -59,5 +87,5 @@ pub fn candidates<const N: usize>(image: &Image, root: u32, head: &Head<N>) -> O
             progress: &mut progress,
         },
     );
-    progress.list.checked_sub(1)
+    progress.lists
 }

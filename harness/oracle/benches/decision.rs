@@ -1,4 +1,5 @@
-//! What a decision costs natively: by the size of the head and by the number of routes.
+//! What a decision costs natively: by the size of the head and by the number of routes (a tenth of them regular expressions),
+//! hosts and conditions on headers.
 
 mod support;
 

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use kmesh_api::listener::CLASS_ANCHORED;
-use kmesh_config::{Classes, Compiled, Config, ConfigError, Identities, compile};
+use kmesh_config::redirect::{Asked, location};
+use kmesh_config::{Classes, Compiled, Config, ConfigError, Identities, LocalAnswer, compile};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 
@@ -50,6 +51,10 @@ pub enum Decision {
     Routed(usize, usize, String),
     /// A route takes it, and the cluster has no endpoint; the datapath does not say which.
     NoEndpoint,
+    /// A route takes it, and the header that should name the cluster does not: 503.
+    NoCluster(usize, usize),
+    /// A route answers it by itself: positions of the virtual host and the route, status, `location` or body.
+    Answered(usize, usize, u16, String),
     /// Refused, with a status or the number of a reason.
     Refused(u32),
     /// The request is not complete, which none of ours is.
@@ -62,6 +67,10 @@ impl fmt::Display for Decision {
             Self::NoRoute => f.write_str("404"),
             Self::Routed(host, route, cluster) => write!(f, "host {host} route {route} {cluster}"),
             Self::NoEndpoint => f.write_str("503"),
+            Self::NoCluster(host, route) => write!(f, "host {host} route {route} no cluster"),
+            Self::Answered(host, route, status, text) => {
+                write!(f, "host {host} route {route} {status} {text}")
+            }
             Self::Refused(number) => write!(f, "refused {number}"),
             Self::Partial => f.write_str("incomplete"),
         }
@@ -257,19 +266,24 @@ impl Judges {
 
 fn by_reference(config: &Config, question: &Question) -> Decision {
     let listener = &config.listeners[question.listener];
-    let Prediction::Routed(routed) = predict(config, listener, &question.request) else {
-        return Decision::NoRoute;
-    };
-    let total: u32 = routed.candidates.iter().map(|c| c.weight).sum();
-    let mut left = question.drawn % total.max(1);
-    for candidate in &routed.candidates {
-        if left < candidate.weight {
-            let host = host_position(config, question.listener, routed.virtual_host);
-            return Decision::Routed(host, routed.route, candidate.cluster.to_owned());
-        }
-        left -= candidate.weight;
+    let host = |name| host_position(config, question.listener, name);
+    match predict(config, listener, &question.request, question.drawn) {
+        Prediction::NoRoute => Decision::NoRoute,
+        Prediction::Answered(answered) => Decision::Answered(
+            host(answered.virtual_host),
+            answered.route,
+            answered.status,
+            answered.text,
+        ),
+        Prediction::Routed(routed) => match routed.drawn(question.drawn) {
+            Some(candidate) => Decision::Routed(
+                host(routed.virtual_host),
+                routed.route,
+                candidate.cluster.to_owned(),
+            ),
+            None => Decision::NoCluster(host(routed.virtual_host), routed.route),
+        },
     }
-    Decision::NoEndpoint
 }
 
 fn host_position(config: &Config, listener: usize, name: &str) -> usize {
@@ -281,16 +295,40 @@ fn host_position(config: &Config, listener: usize, name: &str) -> usize {
 }
 
 fn in_words(case: &Case, question: &Question, compiled: &Compiled, verdict: Verdict) -> Decision {
+    let place = |route: u32| {
+        let name = &compiled.names.routes[route as usize];
+        let host = host_position(&case.config, question.listener, &name.virtual_host);
+        (host, name.position as usize, name)
+    };
     match verdict {
         Verdict::NoRoute => Decision::NoRoute,
         Verdict::NoEndpoint => Decision::NoEndpoint,
+        Verdict::NoCluster(route) => {
+            let (host, position, _) = place(route);
+            Decision::NoCluster(host, position)
+        }
+        Verdict::Answered(route) => {
+            let (host, position, name) = place(route);
+            let (status, text) = match &name.answer {
+                Some(LocalAnswer::Redirect(redirect, matched)) => {
+                    let asked = Asked {
+                        scheme: "http",
+                        authority: &question.request.host,
+                        target: &question.request.target,
+                    };
+                    (redirect.status, location(redirect, matched, asked))
+                }
+                Some(LocalAnswer::Direct(direct)) => (direct.status, direct.body.clone()),
+                None => (0, "no answer".to_owned()),
+            };
+            Decision::Answered(host, position, status, text)
+        }
         Verdict::Partial => Decision::Partial,
         Verdict::Refused(reason) => Decision::Refused(reason),
         Verdict::Chosen(choice) => {
-            let route = &compiled.names.routes[choice.route as usize];
-            let host = host_position(&case.config, question.listener, &route.virtual_host);
+            let (host, position, _) = place(choice.route);
             let cluster = &case.config.clusters[choice.cluster as usize].name;
-            Decision::Routed(host, route.position as usize, cluster.clone())
+            Decision::Routed(host, position, cluster.clone())
         }
     }
 }
@@ -316,6 +354,16 @@ fn ask_envoy(
                     route,
                     cluster,
                 } => Decision::Routed(virtual_host, route, cluster),
+                Answer::NoCluster {
+                    virtual_host,
+                    route,
+                } => Decision::NoCluster(virtual_host, route),
+                Answer::Local {
+                    virtual_host,
+                    route,
+                    status,
+                    text,
+                } => Decision::Answered(virtual_host, route, status, text),
                 Answer::Refused(status) => Decision::Refused(u32::from(status)),
             };
             said[number].insert("envoy", decision);
@@ -337,6 +385,31 @@ pub fn agree(case: &Case, question: &Question, said: &Said) -> bool {
     };
     said.iter().all(|(judge, decision)| match *judge {
         "native" | "kernel" | "mutant" if vacant => *decision == Decision::NoEndpoint,
+        "envoy" => *decision == reference || excused(case, question, decision, &reference),
         _ => *decision == reference,
     })
+}
+
+/// Whether Envoy says something else than the reference because it cannot be asked the same: it draws by itself where a route's
+/// own header should say what to draw and does not, and it answers gRPC requests in gRPC's words.
+fn excused(case: &Case, question: &Question, envoy: &Decision, reference: &Decision) -> bool {
+    let place = |decision: &Decision| match decision {
+        Decision::Routed(host, route, _)
+        | Decision::NoCluster(host, route)
+        | Decision::Answered(host, route, ..) => Some((*host, *route)),
+        _ => None,
+    };
+    if place(envoy) != place(reference) {
+        return false;
+    }
+    if let Decision::Routed(_, _, drawn) = envoy {
+        let listener = &case.config.listeners[question.listener];
+        let prediction = predict(&case.config, listener, &question.request, question.drawn);
+        let Prediction::Routed(routed) = prediction else {
+            return false;
+        };
+        return routed.by_header && routed.candidates.iter().any(|c| c.cluster == drawn);
+    }
+    let mut headers = question.request.headers.iter();
+    headers.any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
 }

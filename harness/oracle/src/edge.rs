@@ -132,14 +132,19 @@ pub fn by_native(compiled: &Compiled, bytes: &[u8]) -> Vec<String> {
                 .name
                 .clone(),
             Verdict::NoRoute => "404".to_owned(),
-            Verdict::NoEndpoint => "503".to_owned(),
+            Verdict::NoEndpoint | Verdict::NoCluster(_) => "503".to_owned(),
+            Verdict::Answered(_) => "answered".to_owned(),
             Verdict::Partial if rest.len() >= HEAD_MAX => user(Reason::HeadTooLong as u32),
             Verdict::Partial => "partial".to_owned(),
             Verdict::Refused(reason) => user(reason),
         };
         let decided = matches!(
             verdict,
-            Verdict::Chosen(_) | Verdict::NoRoute | Verdict::NoEndpoint
+            Verdict::Chosen(_)
+                | Verdict::NoRoute
+                | Verdict::NoEndpoint
+                | Verdict::NoCluster(_)
+                | Verdict::Answered(_)
         );
         words.push(word);
         if !decided {

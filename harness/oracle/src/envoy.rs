@@ -1,8 +1,8 @@
 //! O2, the judge that decides what is right: real Envoy, started without backends.
 //!
 //! Every route of the configurations goes to clusters that have no endpoint, so each answer is a local 503 that carries
-//! the chosen route and cluster in its headers. Weighted choices are made by `header_name`: Envoy then takes the number
-//! to draw from the request. The process listens on abstract unix sockets and dies with this one; its configuration is
+//! the chosen route and cluster in its headers. Weighted choices are made by `header_name` and shares of requests by conditions on
+//! headers: Envoy then takes the number to draw from the request. The process listens on abstract unix sockets and dies with this one; its configuration is
 //! a temporary file that is deleted when Envoy has read it.
 
 mod bootstrap;
@@ -14,6 +14,7 @@ mod resources;
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kmesh_config::Config;
 use kmesh_config::model::ListenerKind;
@@ -87,6 +88,24 @@ pub enum Answer {
         /// Name of the cluster.
         cluster: String,
     },
+    /// A route took it, but the header that should name the cluster does not.
+    NoCluster {
+        /// Position of the virtual host in its listener, from 0.
+        virtual_host: usize,
+        /// Position of the route in the virtual host, from 0.
+        route: usize,
+    },
+    /// A route answered it.
+    Local {
+        /// Position of the virtual host in its listener, from 0.
+        virtual_host: usize,
+        /// Position of the route in the virtual host, from 0.
+        route: usize,
+        /// The status.
+        status: u16,
+        /// The value of `location` if there is one, else the body.
+        text: String,
+    },
     /// Envoy answers by itself with this status, such as 400.
     Refused(u16),
 }
@@ -125,6 +144,14 @@ impl Envoy {
             }
         }
         Ok(Self { process })
+    }
+
+    /// The CPU time that it has used so far, to 10 ms.
+    ///
+    /// # Errors
+    /// If `/proc` does not say.
+    pub fn cpu_time(&self) -> io::Result<Duration> {
+        self.process.cpu_time()
     }
 
     /// Asks about requests to a listener of a configuration, both by position; `drawn` is what each request's weighted

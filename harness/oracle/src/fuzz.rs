@@ -99,18 +99,44 @@ pub fn tables(bytes: &[u8]) {
         node.base = random as u32;
         node.end = (random >> 32) as u32;
         node.pass = (random >> 16) as u32;
+        node.other = (random >> 48) as u32 % 4096;
     }
     for cell in image.cells.iter_mut().take(4096) {
         let random = next();
         cell.owner = random as u32 % 4096;
         cell.next = (random >> 32) as u32;
     }
+    for (name, id) in image.names.iter_mut().zip(0_u64..) {
+        let random = next();
+        // Some of each kind, the pseudo headers among them.
+        name.values = if random % 3 == 0 {
+            0
+        } else {
+            (random >> 8) as u32
+        };
+        name.joined = ((random >> 40) + id) as u32 & 1;
+    }
+    for host in image.virtual_hosts.iter_mut().take(64) {
+        let random = next();
+        host.paths = random as u32 % 4096;
+        host.expressions = (random >> 32) as u32 % 4096;
+    }
+    for predicate in image.predicates.iter_mut().take(1024) {
+        let random = next();
+        predicate.name = random as u32 % 16;
+        predicate.value = (random >> 8) as u32;
+        predicate.patterns = (random >> 16) as u32;
+        predicate.flags = (random >> 40) as u32;
+    }
     image.names_root = next() as u32;
+    image.queries_root = next() as u32 % 4096;
     for route in image.routes.iter_mut().take(1024) {
         let random = next();
         route.predicates_at = random as u32;
         route.predicates_count = (random >> 32) as u32;
-        route.action = (random >> 8) as u32 % 4;
+        route.action = (random >> 8) as u32 % 7;
+        route.target = (random >> 16) as u32;
+        route.number_from = (random >> 50) as u32;
         route.total = (random >> 40) as u32;
         route.count = (random >> 24) as u32;
     }

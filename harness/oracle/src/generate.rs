@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use kmesh_config::Config;
 use kmesh_config::model::{
-    ClusterConfig, HeaderMatch, LbPolicy, ListenerConfig, ListenerKind, PathMatch, RouteAction,
-    RouteConfiguration, RouteRule, ValueMatch, VirtualHostConfig, WeightedCluster,
+    ClusterConfig, DirectResponse, Fraction, HeaderMatch, LbPolicy, ListenerConfig, ListenerKind,
+    PathMatch, PathRedirect, QueryMatch, Redirect, RouteAction, RouteConfiguration, RouteRule,
+    ValueMatch, VirtualHostConfig, WeightedCluster,
 };
-use kmesh_config::policy::{ClusterPolicy, HttpOptions, RoutePolicy};
+use kmesh_config::policy::{ClusterPolicy, HttpOptions};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -20,9 +21,65 @@ use proptest::sample::select;
 use crate::request::Request;
 
 const LABELS: [&str; 5] = ["a", "b", "ab", "svc", "a-b"];
-const SEGMENTS: [&str; 5] = ["a", "b", "ab", "", "a.b"];
-const NAMES: [&str; 5] = ["x-a", "x-ab", "end-user", "accept", "user-agent"];
-const VALUES: [&str; 7] = ["", "1", "2", "1,2", "1 2", "12", "J"];
+const SEGMENTS: [&str; 6] = ["a", "b", "ab", "", "a.b", "A"];
+const NAMES: [&str; 6] = [
+    "x-a",
+    "x-ab",
+    "end-user",
+    "accept",
+    "user-agent",
+    "content-type",
+];
+/// Names that conditions ask about and that are not lines of a head.
+const PSEUDO: [&str; 3] = [":method", ":path", ":authority"];
+const VALUES: [&str; 14] = [
+    "",
+    "1",
+    "2",
+    "1,2",
+    "1 2",
+    "12",
+    "J",
+    "-1",
+    "+2",
+    "007",
+    "cluster-1",
+    "application/grpc",
+    "application/grpc+json",
+    "application/grpc-web",
+];
+/// Values of pseudo headers, some of which requests have.
+const PSEUDO_VALUES: [&str; 8] = ["GET", "HEAD", "/a", "/b?k=1", "/", "svc", "a.b", "svc:80"];
+/// Queries over the parameters `k` and `j`.
+const QUERIES: [&str; 12] = [
+    "",
+    "",
+    "",
+    "?",
+    "?q=/a/b",
+    "?a?b",
+    "?k=1",
+    "?k=2&k=1",
+    "?j&k",
+    "?k=&j=12",
+    "?K=1&&kk=1&k=1,2",
+    "?k==1&j=%31",
+];
+/// Regular expressions over paths.
+const PATHS: [&str; 12] = [
+    "/a.*",
+    ".*",
+    "/[^/]*",
+    "/(a|b)/.*",
+    ".*/ab",
+    "/.*\\.b",
+    "/a/?b?",
+    "/\\w+/\\w+",
+    "/(?:a|ab)(?:/b)*",
+    "/A.{0,3}",
+    ".*b.*a.*",
+    "/[^a]+",
+];
 /// Regular expressions over [`VALUES`].
 const EXPRESSIONS: [&str; 9] = [
     "1|2",
@@ -71,11 +128,7 @@ pub fn config() -> impl Strategy<Value = Config> {
 
 /// A request in canonical form: one that the kernel decides on.
 pub fn request() -> impl Strategy<Value = Request> {
-    let target = (
-        path(),
-        prop_oneof![Just(""), Just("?"), Just("?q=/a/b"), Just("?a?b")],
-    )
-        .prop_map(|(path, query)| path + query);
+    let target = (path(), select(&QUERIES[..])).prop_map(|(path, query)| path + query);
     let host = (
         host(),
         any::<bool>(),
@@ -151,40 +204,107 @@ fn route_configuration(hosts: Vec<VirtualHostConfig>) -> RouteConfiguration {
 }
 
 fn route() -> impl Strategy<Value = RouteRule> {
+    let headers = prop_oneof![3 => Just(Vec::new()), 2 => vec(header(), 1..3)];
+    let query = prop_oneof![6 => Just(Vec::new()), 1 => vec(query(), 1..3)];
+    let fraction = prop_oneof![6 => Just(None), 1 => fraction().prop_map(Some)];
+    let grpc = prop::bool::weighted(0.05);
+    (
+        path_match(),
+        prop::bool::weighted(0.2),
+        headers,
+        query,
+        fraction,
+        grpc,
+        action(),
+    )
+        .prop_map(
+            |(path, ignore_case, headers, query, fraction, grpc, action)| RouteRule {
+                ignore_case: ignore_case && !matches!(path, PathMatch::Regex(_)),
+                headers,
+                query,
+                fraction,
+                grpc,
+                ..RouteRule::to(path, action)
+            },
+        )
+}
+
+fn path_match() -> impl Strategy<Value = PathMatch> {
     let prefix = (path(), any::<prop::sample::Index>())
         .prop_map(|(path, at)| PathMatch::Prefix(path[..=at.index(path.len())].to_owned()));
-    let path = prop_oneof![
+    prop_oneof![
         2 => path().prop_map(PathMatch::Exact),
         1 => path().prop_map(|path| PathMatch::Separated(format!("/a{}", path.trim_end_matches('/')))),
         1 => Just(PathMatch::Separated("/a".to_owned())),
         4 => prefix,
         1 => Just(PathMatch::Prefix(String::new())),
-    ];
-    let header = (
-        select(&NAMES[..]),
-        value_match(),
-        any::<bool>(),
-        any::<bool>(),
-    );
-    let header = header.prop_map(|(name, value, fold, invert)| HeaderMatch {
-        name: name.to_owned(),
-        ignore_case: fold && !matches!(value, ValueMatch::Regex(_) | ValueMatch::Present),
-        value,
-        invert,
+        2 => select(&PATHS[..]).prop_map(|text| PathMatch::Regex(text.to_owned())),
+    ]
+}
+
+fn header() -> impl Strategy<Value = HeaderMatch> {
+    let range = (-2_i64..14, 0_i64..8).prop_map(|(start, width)| ValueMatch::Range {
+        start,
+        end: start + width,
     });
-    let headers = prop_oneof![2 => Just(Vec::new()), 1 => vec(header, 1..3)];
-    (path, headers, action()).prop_map(|(path, headers, action)| RouteRule {
-        name: String::new(),
-        path,
-        headers,
-        action,
-        policy: RoutePolicy::default(),
+    let line = (
+        select(&NAMES[..]),
+        prop_oneof![6 => value_match(), 1 => range],
+    );
+    let pseudo = (select(&PSEUDO[..]), pseudo_match());
+    let named = prop_oneof![5 => line, 1 => pseudo];
+    let missing = prop::bool::weighted(0.2);
+    (named, any::<bool>(), any::<bool>(), missing).prop_map(
+        |((name, value), fold, invert, missing_is_empty)| HeaderMatch {
+            name: name.to_owned(),
+            ignore_case: fold && folds(&value),
+            value,
+            invert,
+            missing_is_empty,
+        },
+    )
+}
+
+/// Whether case can be ignored in such a match.
+fn folds(value: &ValueMatch) -> bool {
+    !matches!(
+        value,
+        ValueMatch::Regex(_) | ValueMatch::Range { .. } | ValueMatch::Present
+    )
+}
+
+fn query() -> impl Strategy<Value = QueryMatch> {
+    let value = prop_oneof![
+        2 => value_match(),
+        1 => Just(ValueMatch::Exact("1".to_owned())),
+    ];
+    (
+        select(&["k", "j", "K"][..]),
+        value,
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(name, value, fold, invert)| QueryMatch {
+            name: name.to_owned(),
+            ignore_case: fold && folds(&value),
+            invert: invert && value == ValueMatch::Present,
+            value,
+        })
+}
+
+fn fraction() -> impl Strategy<Value = Fraction> {
+    let denominator = select(&[100, 10_000, 1_000_000][..]);
+    let share = select(&[0, 1, 30, 50, 99, 100, 200][..]);
+    (denominator, share).prop_map(|(denominator, percent)| Fraction {
+        numerator: denominator / 100 * percent,
+        denominator,
     })
 }
 
 /// Conditions on values that hold for some of [`VALUES`], nearly or quite.
 fn value_match() -> impl Strategy<Value = ValueMatch> {
-    let part = || select(&["1", "2", ",", "1,", " 2", "j", "J"][..]).prop_map(str::to_owned);
+    let part =
+        || select(&["1", "2", ",", "1,", " 2", "j", "J", "grpc"][..]).prop_map(str::to_owned);
     prop_oneof![
         3 => select(&VALUES[..]).prop_map(|value| ValueMatch::Exact(value.to_owned())),
         1 => part().prop_map(ValueMatch::Prefix),
@@ -195,20 +315,85 @@ fn value_match() -> impl Strategy<Value = ValueMatch> {
     ]
 }
 
+/// The same for pseudo headers.
+fn pseudo_match() -> impl Strategy<Value = ValueMatch> {
+    let part = || select(&["G", "/a", "k=1", "svc", ":80", "b"][..]).prop_map(str::to_owned);
+    prop_oneof![
+        3 => select(&PSEUDO_VALUES[..]).prop_map(|value| ValueMatch::Exact(value.to_owned())),
+        1 => part().prop_map(ValueMatch::Prefix),
+        1 => part().prop_map(ValueMatch::Suffix),
+        1 => part().prop_map(ValueMatch::Contains),
+        1 => select(&PATHS[..]).prop_map(|text| ValueMatch::Regex(text.to_owned())),
+        1 => Just(ValueMatch::Present),
+    ]
+}
+
 fn action() -> impl Strategy<Value = RouteAction> {
     let choice =
         (0..CLUSTERS, select(&[0, 1, 2, 3, 10][..])).prop_map(|(i, weight)| WeightedCluster {
             name: cluster_name(i),
             weight,
         });
-    let weighted = vec(choice, 1..5).prop_map(|mut choices| {
+    let choices = vec(choice, 1..5).prop_map(|mut choices| {
         if choices.iter().all(|choice| choice.weight == 0) {
             choices[0].weight = 1;
         }
-        RouteAction::Weighted(choices)
+        choices
     });
+    let weighted =
+        (choices, prop::option::weighted(0.3, select(&NAMES[..]))).prop_map(|(choices, header)| {
+            match header {
+                Some(header) => RouteAction::WeightedBy {
+                    header: header.to_owned(),
+                    choices,
+                },
+                None => RouteAction::Weighted(choices),
+            }
+        });
     let one = (0..CLUSTERS).prop_map(|i| RouteAction::Cluster(cluster_name(i)));
-    prop_oneof![one, weighted]
+    let named = select(&NAMES[..]).prop_map(|name| RouteAction::ClusterHeader(name.to_owned()));
+    let direct = (
+        select(&[200, 204, 404, 418, 599][..]),
+        select(&["", "no"][..]),
+    )
+        .prop_map(|(status, body)| {
+            RouteAction::Direct(DirectResponse {
+                status,
+                // 204 has no body to compare.
+                body: if status == 204 { "" } else { body }.to_owned(),
+            })
+        });
+    prop_oneof![
+        8 => one,
+        8 => weighted,
+        2 => named,
+        2 => redirect().prop_map(RouteAction::Redirect),
+        1 => direct,
+    ]
+}
+
+fn redirect() -> impl Strategy<Value = Redirect> {
+    let owned = |text: &str| text.to_owned();
+    let scheme = prop::option::of(select(&["https", "http", "ws"][..]).prop_map(owned));
+    let host = prop::option::of(select(&["other", "other:99"][..]).prop_map(owned));
+    let port = prop::option::of(select(&[80_u32, 8080][..]));
+    let text = || select(&["/n", "/n?z=1", "n", "/"][..]).prop_map(owned);
+    let path = prop_oneof![
+        Just(PathRedirect::Keep),
+        text().prop_map(PathRedirect::Whole),
+        text().prop_map(PathRedirect::Prefix),
+    ];
+    let status = select(&[301, 302, 303, 307, 308][..]);
+    (scheme, host, port, path, any::<bool>(), status).prop_map(
+        |(scheme, host, port, path, strip_query, status)| Redirect {
+            scheme,
+            host,
+            port,
+            path,
+            strip_query,
+            status,
+        },
+    )
 }
 
 fn cluster() -> impl Strategy<Value = (LbPolicy, u16)> {

@@ -14,7 +14,6 @@ use kmesh_api::testrun::{Answer, Question, outcome};
 use kmesh_orchestration::Choice;
 
 use crate::native::Verdict;
-use kmesh_api::Reason;
 
 /// Why the kernel does not judge.
 #[derive(Debug, thiserror::Error)]
@@ -105,9 +104,7 @@ impl Kernel {
             }),
             outcome::PARTIAL => Verdict::Partial,
             outcome::UNREADABLE => return Err(KernelError::Unreadable { bytes: bytes.len() }),
-            reason if reason == Reason::NoRoute as u32 => Verdict::NoRoute,
-            reason if reason == Reason::NoEndpoint as u32 => Verdict::NoEndpoint,
-            reason => Verdict::Refused(reason),
+            reason => Verdict::undecided(reason, answer.route),
         })
     }
 

@@ -14,12 +14,13 @@ pub mod fuzz;
 pub mod generate;
 #[cfg(feature = "kernel")]
 pub mod kernel;
+pub mod many;
 pub mod native;
 pub mod reference;
 pub mod reproducer;
 mod request;
 
 pub use native::{Native, ScriptedDice, Verdict};
-pub use reference::{Candidate, Prediction, Routed, connection, predict};
+pub use reference::{Answered, Candidate, Prediction, Routed, connection, predict};
 pub use reproducer::{Reproducer, ReproducerError};
 pub use request::Request;

@@ -17,6 +17,10 @@ pub enum Verdict {
     NoRoute,
     /// 503.
     NoEndpoint,
+    /// This route answers by itself.
+    Answered(u32),
+    /// 503: the header that should name this route's cluster does not.
+    NoCluster(u32),
     /// The head is not complete.
     Partial,
     /// The kernel leaves it to user space; the number of a [`Reason`].
@@ -54,9 +58,25 @@ impl<'i> Native<'i> {
         }
         match decide(self.image, route_config, &self.head, dice) {
             Ok(choice) => Verdict::Chosen(choice),
-            Err(Reason::NoEndpoint) => Verdict::NoEndpoint,
-            Err(Reason::NoRoute) => Verdict::NoRoute,
-            Err(reason) => Verdict::Refused(reason as u32),
+            Err(undecided) => Verdict::undecided(undecided.reason as u32, undecided.route),
+        }
+    }
+}
+
+impl Verdict {
+    /// For a request that goes nowhere: the number of the [`Reason`] and the route.
+    pub(crate) fn undecided(reason: u32, route: u32) -> Self {
+        let is = |one: Reason| one as u32 == reason;
+        if is(Reason::NoRoute) {
+            Self::NoRoute
+        } else if is(Reason::NoEndpoint) {
+            Self::NoEndpoint
+        } else if is(Reason::Redirect) || is(Reason::DirectResponse) {
+            Self::Answered(route)
+        } else if is(Reason::NoCluster) {
+            Self::NoCluster(route)
+        } else {
+            Self::Refused(reason)
         }
     }
 }

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 
 use kmesh_config::Config;
 use kmesh_config::model::{
-    HeaderMatch, JOINED_HEADERS, ListenerConfig, ListenerKind, PathMatch, RouteAction,
-    RouteConfiguration, RouteRule, ValueMatch, VirtualHostConfig, WeightedCluster,
+    HeaderMatch, JOINED_HEADERS, ListenerConfig, ListenerKind, PathMatch, PathRedirect, QueryMatch,
+    Redirect, RouteAction, RouteConfiguration, RouteRule, ValueMatch, VirtualHostConfig,
+    WeightedCluster,
 };
 
 use regex_automata::meta::Regex;
@@ -21,6 +22,21 @@ pub enum Prediction<'c> {
     NoRoute,
     /// A route takes it.
     Routed(Routed<'c>),
+    /// A route answers it by itself.
+    Answered(Answered<'c>),
+}
+
+/// A request's route that answers by itself, and its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered<'c> {
+    /// Name of the virtual host.
+    pub virtual_host: &'c str,
+    /// Position of the route in the virtual host, from 0.
+    pub route: usize,
+    /// The status.
+    pub status: u16,
+    /// The value of `location` if it is a redirect, else the body.
+    pub text: String,
 }
 
 /// A request's route and where it may lead.
@@ -30,8 +46,27 @@ pub struct Routed<'c> {
     pub virtual_host: &'c str,
     /// Position of the route in the virtual host, from 0.
     pub route: usize,
-    /// The clusters that can be drawn, in the route's order.
+    /// The clusters that can be drawn, in the route's order; none if a header should name the cluster and does not: 503.
     pub candidates: Vec<Candidate<'c>>,
+    /// What is drawn is in the request, if it is a number, not in the dice.
+    pub by_header: bool,
+}
+
+impl<'c> Routed<'c> {
+    /// The cluster that this number draws, taken modulo the sum of the weights.
+    pub fn drawn(&self, number: u32) -> Option<&Candidate<'c>> {
+        let total: u32 = self
+            .candidates
+            .iter()
+            .map(|candidate| candidate.weight)
+            .sum();
+        let mut left = number.checked_rem(total)?;
+        self.candidates.iter().find(|candidate| {
+            let found = left < candidate.weight;
+            left = left.wrapping_sub(candidate.weight);
+            found
+        })
+    }
 }
 
 /// A cluster that can be drawn.
@@ -49,7 +84,7 @@ impl<'c> Prediction<'c> {
     /// Every endpoint that may answer.
     pub fn endpoints(&self) -> impl Iterator<Item = SocketAddr> + use<'_, 'c> {
         let candidates = match self {
-            Self::NoRoute => [].as_slice(),
+            Self::NoRoute | Self::Answered(_) => [].as_slice(),
             Self::Routed(routed) => routed.candidates.as_slice(),
         };
         candidates
@@ -67,17 +102,24 @@ impl<'c> Prediction<'c> {
                     .candidates
                     .iter()
                     .any(|candidate| candidate.endpoints.is_empty());
-                if vacant { vec![503] } else { Vec::new() }
+                if vacant || routed.candidates.is_empty() {
+                    vec![503]
+                } else {
+                    Vec::new()
+                }
             }
+            Self::Answered(answered) => vec![answered.status],
         }
     }
 }
 
-/// What must happen to a request on an HTTP listener; a TCP listener takes everything, see [`connection`].
+/// What must happen to a request on an HTTP listener; a TCP listener takes everything, see [`connection`]. `drawn` is the request's
+/// random number, of which shares of requests are taken.
 pub fn predict<'c>(
     config: &'c Config,
     listener: &'c ListenerConfig,
     request: &Request,
+    drawn: u32,
 ) -> Prediction<'c> {
     let ListenerKind::Http(routes) = &listener.kind else {
         return Prediction::NoRoute;
@@ -85,17 +127,44 @@ pub fn predict<'c>(
     let Some(host) = virtual_host(routes, &request.host) else {
         return Prediction::NoRoute;
     };
-    let Some(route) = host.routes.iter().position(|route| matches(route, request)) else {
+    let matching = |route: &RouteRule| matches(route, request, drawn);
+    let Some(route) = host.routes.iter().position(matching) else {
         return Prediction::NoRoute;
     };
-    let candidates = match &host.routes[route].action {
+    let answered = |status, text| {
+        Prediction::Answered(Answered {
+            virtual_host: &host.name,
+            route,
+            status,
+            text,
+        })
+    };
+    let rule = &host.routes[route];
+    let candidates = match &rule.action {
         RouteAction::Cluster(name) => vec![candidate(config, name, 1)],
         RouteAction::Weighted(choices) => weighted(config, choices),
+        RouteAction::WeightedBy { header, choices } => {
+            weighted_by(config, choices, header, request)
+        }
+        RouteAction::ClusterHeader(header) => {
+            let named = values(header, request).into_iter().next();
+            let known = config
+                .clusters
+                .iter()
+                .find(|cluster| Some(cluster.name.as_str()) == named.as_deref());
+            let chosen = known.map(|cluster| candidate(config, &cluster.name, 1));
+            chosen.into_iter().collect()
+        }
+        RouteAction::Redirect(redirect) => {
+            return answered(redirect.status, location(redirect, &rule.path, request));
+        }
+        RouteAction::Direct(response) => return answered(response.status, response.body.clone()),
     };
     Prediction::Routed(Routed {
         virtual_host: &host.name,
         route,
         candidates,
+        by_header: matches!(rule.action, RouteAction::WeightedBy { .. }),
     })
 }
 
@@ -112,6 +181,33 @@ fn weighted<'c>(config: &'c Config, choices: &'c [WeightedCluster]) -> Vec<Candi
     drawn
         .map(|choice| candidate(config, &choice.name, choice.weight))
         .collect()
+}
+
+/// All that can be drawn, or the one that the number in the header draws.
+fn weighted_by<'c>(
+    config: &'c Config,
+    choices: &'c [WeightedCluster],
+    header: &str,
+    request: &Request,
+) -> Vec<Candidate<'c>> {
+    let mut candidates = weighted(config, choices);
+    let total: u64 = candidates.iter().map(|c| u64::from(c.weight)).sum();
+    if let [value] = values(header, request).as_slice()
+        && let Some(number) = value.parse::<u64>().ok().filter(|_| total > 0)
+    {
+        // Rust's own parser takes what `absl::SimpleAtoi` takes: digits, perhaps after a plus.
+        let mut left = number % total;
+        candidates.retain(|candidate| {
+            let found = left < u64::from(candidate.weight);
+            left = if found {
+                u64::MAX
+            } else {
+                left.saturating_sub(u64::from(candidate.weight))
+            };
+            found
+        });
+    }
+    candidates
 }
 
 fn candidate<'c>(config: &'c Config, name: &'c str, weight: u32) -> Candidate<'c> {
@@ -166,58 +262,148 @@ fn is_wildcard(domain: &str) -> bool {
     domain.starts_with('*') || domain.ends_with('*')
 }
 
-fn matches(route: &RouteRule, request: &Request) -> bool {
+fn matches(route: &RouteRule, request: &Request, drawn: u32) -> bool {
+    let fold = |text: &str| fold(text, route.ignore_case);
+    let asked = fold(request.path());
     let path = match &route.path {
-        PathMatch::Prefix(prefix) => request.path().starts_with(prefix.as_str()),
+        PathMatch::Prefix(prefix) => asked.starts_with(&fold(prefix)),
         PathMatch::Separated(prefix) => {
-            let rest = request.path().strip_prefix(prefix.as_str());
+            let rest = asked.strip_prefix(&fold(prefix));
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         }
-        PathMatch::Exact(path) => request.path() == path,
+        PathMatch::Exact(path) => asked == fold(path),
+        PathMatch::Regex(text) => regex_matches(text, request.path()),
     };
+    let headers = |header: &HeaderMatch| header_matches(header, request);
+    let query = |query: &QueryMatch| query_matches(query, request);
+    let grpc = |kind: &String| kind == "application/grpc" || kind.starts_with("application/grpc+");
     path && route
-        .headers
-        .iter()
-        .all(|header| header_matches(header, request))
+        .fraction
+        .is_none_or(|fraction| drawn % fraction.denominator < fraction.numerator)
+        && route.headers.iter().all(headers)
+        && route.query.iter().all(query)
+        && (!route.grpc || values("content-type", request).iter().any(grpc))
 }
 
-fn header_matches(header: &HeaderMatch, request: &Request) -> bool {
+fn fold(text: &str, ignore_case: bool) -> String {
+    if ignore_case {
+        text.to_ascii_lowercase()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// The values of a header, by its name in lower case.
+fn values(name: &str, request: &Request) -> Vec<String> {
+    match name {
+        ":method" => return vec![request.method.clone()],
+        ":path" => return vec![request.target.clone()],
+        ":authority" => return vec![request.host.clone()],
+        _ => {}
+    }
     let lines = request
         .headers
         .iter()
-        .filter(|(name, _)| name.eq_ignore_ascii_case(&header.name));
-    let mut values = lines.map(|(_, value)| value.as_str()).collect::<Vec<_>>();
-    if JOINED_HEADERS.contains(&header.name.as_str()) && !values.is_empty() {
+        .filter(|(line, _)| line.eq_ignore_ascii_case(name));
+    let mut values = lines.map(|(_, value)| value.clone()).collect::<Vec<_>>();
+    if JOINED_HEADERS.contains(&name) && !values.is_empty() {
         // Empty lines add nothing, not even a comma.
         values.retain(|value| !value.is_empty());
-        let joined = values.join(",");
-        return value_matches(header, &joined) != header.invert;
+        values = vec![values.join(",")];
+    }
+    values
+}
+
+fn header_matches(header: &HeaderMatch, request: &Request) -> bool {
+    let mut values = values(&header.name, request);
+    if values.is_empty() && header.missing_is_empty {
+        values.push(String::new());
     }
     if header.value == ValueMatch::Present {
         return values.is_empty() == header.invert;
     }
-    let hit = values.iter().any(|value| value_matches(header, value));
-    !values.is_empty() && hit != header.invert
+    let matches = |value: &String| value_matches(&header.value, header.ignore_case, value);
+    !values.is_empty() && values.iter().any(matches) != header.invert
 }
 
-fn value_matches(header: &HeaderMatch, value: &str) -> bool {
-    let fold = |text: &str| {
-        if header.ignore_case {
-            text.to_ascii_lowercase()
-        } else {
-            text.to_owned()
-        }
-    };
+fn query_matches(query: &QueryMatch, request: &Request) -> bool {
+    let parameters = request.target.split_once('?').map(|(_, query)| query);
+    let mut parameters = parameters.into_iter().flat_map(|query| query.split('&'));
+    let first = parameters.find_map(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        (name == query.name).then_some(value)
+    });
+    match first {
+        None => query.value == ValueMatch::Present && query.invert,
+        Some(_) if query.value == ValueMatch::Present => !query.invert,
+        Some(value) => value_matches(&query.value, query.ignore_case, value),
+    }
+}
+
+fn value_matches(matching: &ValueMatch, ignore_case: bool, value: &str) -> bool {
+    let fold = |text: &str| fold(text, ignore_case);
     let value = fold(value);
-    match &header.value {
+    match matching {
         ValueMatch::Exact(text) => value == fold(text),
         ValueMatch::Prefix(text) => value.starts_with(&fold(text)),
         ValueMatch::Suffix(text) => value.ends_with(&fold(text)),
         ValueMatch::Contains(text) => value.contains(&fold(text)),
-        ValueMatch::Regex(text) => {
-            let whole = Regex::new(&format!("^(?:{text})$"));
-            whole.is_ok_and(|whole| whole.is_match(&value))
-        }
+        ValueMatch::Regex(text) => regex_matches(text, &value),
+        // Rust's own parser takes what `absl::SimpleAtoi` takes: digits, perhaps after a sign.
+        ValueMatch::Range { start, end } => value
+            .parse::<i64>()
+            .is_ok_and(|number| (*start..*end).contains(&number)),
         ValueMatch::Present => true,
     }
+}
+
+fn regex_matches(text: &str, value: &str) -> bool {
+    let whole = Regex::new(&format!("^(?:{text})$"));
+    whole.is_ok_and(|whole| whole.is_match(value))
+}
+
+/// Where a redirect leads; the requests of judges come without `x-forwarded-proto`, so they are plain `http`.
+fn location(redirect: &Redirect, matched: &PathMatch, request: &Request) -> String {
+    let scheme = redirect.scheme.clone().unwrap_or("http".to_owned());
+    let mut host = request.host.clone();
+    let has_port = host.rfind(':').is_some_and(|at| !host[at..].contains(']'));
+    let (bare, port) = match host.rfind(':') {
+        Some(at) if has_port => host.split_at(at),
+        _ => (host.as_str(), ""),
+    };
+    if redirect.port.is_some() || scheme != "http" && port == ":80" {
+        host = bare.to_owned();
+    }
+    if let Some(other) = &redirect.host {
+        host.clone_from(other);
+    }
+    let port = redirect
+        .port
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
+    let mut target = request.target.clone();
+    let mut strip = redirect.strip_query;
+    let query = target[request.path().len()..].to_owned();
+    match &redirect.path {
+        PathRedirect::Keep => {}
+        PathRedirect::Whole(whole) if whole.contains('?') => {
+            target.clone_from(whole);
+            strip = false;
+        }
+        PathRedirect::Whole(whole) => target = format!("{whole}{query}"),
+        PathRedirect::Prefix(prefix) => {
+            let replaced = match matched {
+                PathMatch::Prefix(text) | PathMatch::Separated(text) => text.len(),
+                PathMatch::Exact(_) | PathMatch::Regex(_) => request.path().len(),
+            };
+            target.replace_range(..replaced, prefix);
+        }
+    }
+    if strip && let Some(at) = target.find('?') {
+        target.truncate(at);
+    }
+    if !target.starts_with('/') {
+        target.insert(0, '/');
+    }
+    format!("{scheme}://{host}{port}{target}")
 }

@@ -1,7 +1,6 @@
 //! The datapath's decisions equal the reference's: 20,000 requests on random configurations, split at every byte too.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 
 use kmesh_api::listener::{CLASS_ANCHORED, CLASS_OPAQUE};
 use kmesh_config::{Classes, Compiled, Config, Identities, compile};
@@ -22,72 +21,80 @@ fn settings(cases: u32) -> ProptestConfig {
     }
 }
 
-/// How often each answer was given: by cluster for requests that are routed.
-type Answers<'c> = BTreeMap<Answer<'c>, u64>;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Answer<'c> {
+/// What is said about a request: the place of the route, and where it leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Answer {
     NoRoute,
+    /// The datapath does not say which route it was.
     NoEndpoint,
-    Cluster(&'c str),
+    Cluster(Place, String),
+    NoCluster(Place),
+    Local(Place),
 }
 
-/// The answers over one full round of weights, by the reference.
-fn expected<'c>(prediction: &Prediction<'c>) -> Answers<'c> {
-    let Prediction::Routed(routed) = prediction else {
-        return Answers::from([(Answer::NoRoute, 1)]);
-    };
-    let mut answers = Answers::new();
-    for candidate in &routed.candidates {
-        let answer = if candidate.endpoints.is_empty() {
-            Answer::NoEndpoint
-        } else {
-            Answer::Cluster(candidate.cluster)
-        };
-        *answers.entry(answer).or_default() += u64::from(candidate.weight);
+/// Virtual host and position of the route.
+type Place = (String, usize);
+
+/// What the reference says when this number is drawn.
+fn expected(prediction: &Prediction<'_>, drawn: u32) -> Answer {
+    match prediction {
+        Prediction::NoRoute => Answer::NoRoute,
+        Prediction::Answered(a) => Answer::Local((a.virtual_host.to_owned(), a.route)),
+        Prediction::Routed(routed) => {
+            let place = (routed.virtual_host.to_owned(), routed.route);
+            match routed.drawn(drawn) {
+                None => Answer::NoCluster(place),
+                Some(candidate) if candidate.endpoints.is_empty() => Answer::NoEndpoint,
+                Some(candidate) => Answer::Cluster(place, candidate.cluster.to_owned()),
+            }
+        }
     }
-    answers
 }
 
-/// The same by the decision code, every value drawn once. `None` if the kernel leaves the request to user space.
-fn decided<'c>(
-    config: &'c Config,
+/// The same by the decision code. `None` if the kernel leaves the request to user space.
+fn decided(
+    config: &Config,
     compiled: &Compiled,
     route_config: u32,
     request: &Request,
-    prediction: &Prediction<'_>,
-) -> Option<Answers<'c>> {
-    let rounds = match prediction {
-        Prediction::Routed(routed) => routed.candidates.iter().map(|c| c.weight).sum(),
-        Prediction::NoRoute => 1,
-    };
+    drawn: u32,
+) -> Option<Answer> {
     let bytes = request.to_bytes();
-    let mut native = Native::new(&compiled.image);
-    let mut answers = Answers::new();
-    for drawn in 0..rounds {
-        let mut dice = ScriptedDice::new([drawn]);
-        let answer = match native.judge(route_config, &bytes, &mut dice) {
+    let mut dice = ScriptedDice::new([drawn]);
+    let place = |route: u32| {
+        let name = &compiled.names.routes[route as usize];
+        (name.virtual_host.clone(), name.position as usize)
+    };
+    Some(
+        match Native::new(&compiled.image).judge(route_config, &bytes, &mut dice) {
             Verdict::NoRoute => Answer::NoRoute,
             Verdict::NoEndpoint => Answer::NoEndpoint,
+            Verdict::NoCluster(route) => Answer::NoCluster(place(route)),
+            Verdict::Answered(route) => Answer::Local(place(route)),
             Verdict::Chosen(choice) => {
                 let endpoint = &compiled.names.endpoints[choice.endpoint as usize];
                 assert_eq!(
                     endpoint.cluster, choice.cluster,
                     "an endpoint of another cluster"
                 );
-                let route = &compiled.names.routes[choice.route as usize];
-                if let Prediction::Routed(routed) = prediction {
-                    let here = (route.virtual_host.as_str(), route.position as usize);
-                    assert_eq!(here, (routed.virtual_host, routed.route), "{request}");
-                }
-                Answer::Cluster(&config.clusters[choice.cluster as usize].name)
+                let cluster = config.clusters[choice.cluster as usize].name.clone();
+                Answer::Cluster(place(choice.route), cluster)
             }
             Verdict::Refused(_) => return None,
             Verdict::Partial => panic!("{request}: is complete, but the scanner wants more"),
-        };
-        *answers.entry(answer).or_default() += 1;
-    }
-    Some(answers)
+        },
+    )
+}
+
+/// Numbers to draw for a request: a full round of a route's weights, and some for shares of requests.
+fn rounds(prediction: &Prediction<'_>) -> Vec<u32> {
+    let weights = match prediction {
+        Prediction::Routed(routed) => routed.candidates.iter().map(|c| c.weight).sum(),
+        _ => 1,
+    };
+    (0..weights)
+        .chain([30, 50, 99, 2_999, 3_000, 500_000])
+        .collect()
 }
 
 #[test]
@@ -106,24 +113,31 @@ fn native_decisions_equal_the_references() {
         for (i, request) in requests.iter().enumerate() {
             let index = i % config.listeners.len();
             let listener = &compiled.image.listeners[index];
-            let prediction = predict(&config, &config.listeners[index], request);
+            let predicted = |drawn| predict(&config, &config.listeners[index], request, drawn);
+            let prediction = predicted(0);
             if listener.class == CLASS_OPAQUE {
                 count(&opaque);
                 let cluster = compiled.image.weights[listener.target as usize].cluster;
                 let cluster = &config.clusters[cluster as usize];
                 prop_assert_eq!(cluster.endpoints.len(), 1);
-                let only = Answers::from([(Answer::Cluster(&cluster.name), 1)]);
-                prop_assert_eq!(expected(&prediction), only, "{}", request);
+                let Answer::Cluster(_, only) = expected(&prediction, 0) else {
+                    panic!("{request}: {prediction:?}");
+                };
+                prop_assert_eq!(&only, &cluster.name, "{}", request);
                 continue;
             }
             prop_assert_eq!(listener.class, CLASS_ANCHORED);
-            match decided(&config, &compiled, listener.target, request, &prediction) {
-                Some(answers) => {
-                    prop_assert_eq!(answers, expected(&prediction), "{}", request);
-                    count(&compared);
-                }
-                None => count(&refused),
+            let mut all = true;
+            for drawn in rounds(&prediction) {
+                let Some(answer) = decided(&config, &compiled, listener.target, request, drawn)
+                else {
+                    all = false;
+                    continue;
+                };
+                let expected = expected(&predicted(drawn), drawn);
+                prop_assert_eq!(answer, expected, "{}, drawn {}", request, drawn);
             }
+            count(if all { &compared } else { &refused });
             if prediction != Prediction::NoRoute {
                 count(&routed);
             }

@@ -99,8 +99,9 @@ fn the_reference_agrees_on_canonical_heads() {
         if first.starts_with("user:") || first == "partial" {
             continue;
         }
-        let expected = match predict(&config, &config.listeners[0], &request) {
+        let expected = match predict(&config, &config.listeners[0], &request, 0) {
             Prediction::NoRoute => "404".to_owned(),
+            Prediction::Answered(_) => "answered".to_owned(),
             Prediction::Routed(routed) => routed.candidates[0].cluster.to_owned(),
         };
         assert_eq!(first, expected, "{}", case.id);

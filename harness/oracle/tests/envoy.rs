@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use kmesh_config::parse;
-use kmesh_oracle::Request;
 use kmesh_oracle::differential::{Judges, draw};
 use kmesh_oracle::envoy::{self, Answer, Envoy};
+use kmesh_oracle::{Request, many};
 use proptest::test_runner::TestRunner;
 
 /// The program, if it is installed; under `CI=true` it must be.
@@ -82,4 +82,33 @@ fn envoy_says_what_it_chose() {
         routed("v2"),
     ];
     assert_eq!(envoy.ask(0, 0, &asked).unwrap(), expected);
+}
+
+/// Not a comparison, a figure to stand beside ours: what a decision and a local answer cost Envoy.
+#[test]
+fn what_routes_cost_envoy() {
+    const REQUESTS: usize = 2_000;
+    let Some(program) = program("what_routes_cost_envoy") else {
+        return;
+    };
+    for routes in [10, 10_000] {
+        let envoy = Envoy::start(&program, &[many::config(1, routes)]).unwrap();
+        let request = many::request(1, routes, 250);
+        let asked = vec![(&request, 0); REQUESTS];
+        // The first round opens connections and warms up.
+        envoy.ask(0, 0, &asked[..100]).unwrap();
+        let before = envoy.cpu_time().unwrap();
+        let answers = envoy.ask(0, 0, &asked).unwrap();
+        let taken = envoy.cpu_time().unwrap() - before;
+        let expected = Answer::Routed {
+            virtual_host: 0,
+            route: routes - 1,
+            cluster: "c".to_owned(),
+        };
+        assert!(answers.iter().all(|answer| *answer == expected));
+        println!(
+            "envoy with {routes} routes: {:?} of CPU per request, parsing and answering included",
+            taken / REQUESTS as u32
+        );
+    }
 }

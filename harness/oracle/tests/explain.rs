@@ -52,6 +52,16 @@ fn check(case: &Case, said: &[Said]) {
                     assert_eq!(why.passed.len(), hosts[host].routes.len(), "{why}");
                 }
             }
+            Decision::NoCluster(at, route) => {
+                assert_eq!(why.outcome, Outcome::NoCluster, "{why}");
+                assert_eq!(host, Some(*at), "{why}");
+                assert_eq!(why.route.as_ref().unwrap().position, *route, "{why}");
+            }
+            Decision::Answered(at, route, status, _) => {
+                assert_eq!(why.outcome, Outcome::Answered { status: *status }, "{why}");
+                assert_eq!(host, Some(*at), "{why}");
+                assert_eq!(why.route.as_ref().unwrap().position, *route, "{why}");
+            }
             other => panic!("{other} is no decision on {}", question.request),
         }
     }

@@ -5,18 +5,15 @@ use kmesh_config::model::{
     HeaderMatch, ListenerConfig, ListenerKind, PathMatch, RouteAction, RouteConfiguration,
     RouteRule, VirtualHostConfig, WeightedCluster,
 };
-use kmesh_config::policy::{HttpOptions, RoutePolicy};
+use kmesh_config::policy::HttpOptions;
 use kmesh_config::{Config, parse};
 use kmesh_oracle::{Prediction, Request, connection, predict};
 
 fn route(path: PathMatch, headers: &[(&str, &str)]) -> RouteRule {
     let header = |(name, exact): &(&str, &str)| HeaderMatch::exact(name, exact);
     RouteRule {
-        name: String::new(),
-        path,
         headers: headers.iter().map(header).collect(),
-        action: RouteAction::Cluster("none".to_owned()),
-        policy: RoutePolicy::default(),
+        ..RouteRule::to(path, RouteAction::Cluster("none".to_owned()))
     }
 }
 
@@ -51,8 +48,9 @@ fn config(hosts: Vec<(&[&str], Vec<RouteRule>)>) -> Config {
 
 /// `HOST/ROUTE`, or `404`.
 fn answer(config: &Config, request: &Request) -> String {
-    match predict(config, &config.listeners[0], request) {
+    match predict(config, &config.listeners[0], request, 0) {
         Prediction::NoRoute => "404".to_owned(),
+        Prediction::Answered(answered) => format!("{} {}", answered.status, answered.text),
         Prediction::Routed(routed) => format!("{}/{}", routed.virtual_host, routed.route),
     }
 }
@@ -167,7 +165,7 @@ fn candidates_are_what_can_be_drawn() {
     let text = include_str!("../../../scenarios/resources/weighted-90-10.yaml");
     let mut config = parse(text, "weighted-90-10.yaml").unwrap();
     let request = Request::get("svc.test", "/");
-    let Prediction::Routed(routed) = predict(&config, &config.listeners[0], &request) else {
+    let Prediction::Routed(routed) = predict(&config, &config.listeners[0], &request, 0) else {
         panic!("{request}: no route");
     };
     let drawn: Vec<(&str, u32, usize)> = routed
@@ -183,12 +181,17 @@ fn candidates_are_what_can_be_drawn() {
     );
 
     config.clusters[1].endpoints.clear();
-    let prediction = predict(&config, &config.listeners[0], &request);
+    let prediction = predict(&config, &config.listeners[0], &request, 0);
     assert_eq!(
         (prediction.endpoints().count(), prediction.statuses()),
         (2, vec![503])
     );
-    let other = predict(&config, &config.listeners[0], &Request::get("other", "/"));
+    let other = predict(
+        &config,
+        &config.listeners[0],
+        &Request::get("other", "/"),
+        0,
+    );
     assert_eq!(
         (other.endpoints().count(), other.statuses()),
         (0, vec![404])

@@ -161,7 +161,9 @@ fn tcp_proxy(fields: &mut Object<'_>) -> Result<Vec<WeightedCluster>, ConfigErro
             name: cluster.text()?.to_owned(),
             weight: 1,
         }]),
-        (None, Some(weighted)) => weighted_clusters(&weighted, |_, _| Ok(())),
+        (None, Some(weighted)) => {
+            weighted.object(|weighted| weighted_clusters(weighted, |_, _| Ok(())))
+        }
         (None, None) => Err(fields.place.field("cluster").refuse("is missing")),
         (Some(cluster), Some(_)) => Err(cluster.refuse("stands beside weighted_clusters: use one")),
     }

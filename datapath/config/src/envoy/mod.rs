@@ -11,8 +11,10 @@
 //!   do not exist. `0s`, which switches them off, is accepted everywhere, other values for a route and for its tries only.
 //! * `x-envoy-*` headers of requests (`x-envoy-retry-on`, `x-envoy-upstream-rq-timeout-ms`) mean nothing.
 
+mod answer;
 mod cluster;
 mod listener;
+mod matching;
 mod policy;
 mod route;
 
@@ -59,19 +61,23 @@ pub(crate) fn document(origin: &str, root: &Item<'_>) -> Result<Config, ConfigEr
 
 /// The `clusters` of weighted clusters: of a route and of a TCP proxy alike. `more` reads what only one of them has.
 fn weighted_clusters(
-    item: &Item<'_>,
+    weighted: &mut Object<'_>,
     mut more: impl FnMut(&mut Object<'_>, &str) -> Result<(), ConfigError>,
 ) -> Result<Vec<WeightedCluster>, ConfigError> {
-    item.object(|weighted| {
-        let choices = weighted.need("clusters")?.list()?;
-        let choices = choices.iter().map(|choice| {
-            choice.object(|fields| {
-                let name = fields.need("name")?.text()?.to_owned();
-                let weight = fields.need("weight")?.number()?;
-                more(fields, &name)?;
-                Ok(WeightedCluster { name, weight })
-            })
-        });
-        choices.collect()
-    })
+    let choices = weighted.need("clusters")?.list()?;
+    let choices = choices.iter().map(|choice| {
+        choice.object(|fields| {
+            let name = fields.need("name")?.text()?.to_owned();
+            let weight = fields.need("weight")?.number()?;
+            more(fields, &name)?;
+            Ok(WeightedCluster { name, weight })
+        })
+    });
+    choices.collect()
+}
+
+/// The `header_name` of a route's weighted clusters, in lower case.
+fn weighted_by(weighted: &mut Object<'_>) -> Result<Option<String>, ConfigError> {
+    let header = weighted.string("header_name")?;
+    Ok((!header.is_empty()).then(|| header.to_ascii_lowercase()))
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use crate::dfa::{Alphabet, check};
 use crate::error::ConfigError;
 use crate::policy::{
     AppendAction, Fault, HeaderAddition, HeaderMutations, Mirror, Mutations, PathRewrite, RetryOn,
     RetryPolicy, Share,
 };
 use crate::reader::{Item, Object};
-use crate::values;
 
 const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
 /// Names that Envoy does not let configurations change, besides those that begin with a colon.
@@ -103,7 +103,7 @@ pub(crate) fn path_rewrite(
                 engine.object(|_| Ok(()))?;
             }
             let item = fields.need("regex")?;
-            values::check(item.text()?).map_err(|why| item.refuse(&why))?;
+            check(item.text()?, Alphabet::Value).map_err(|why| item.refuse(&why))?;
             Ok(item.text()?.to_owned())
         })?;
         let substitution = fields.string("substitution")?.to_owned();

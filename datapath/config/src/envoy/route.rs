@@ -1,11 +1,10 @@
 //! `envoy.config.route.v3.RouteConfiguration`.
 
-use crate::envoy::{policy, weighted_clusters};
+use crate::envoy::answer::{direct_response, redirect};
+use crate::envoy::matching::route_match;
+use crate::envoy::{policy, weighted_by, weighted_clusters};
 use crate::error::ConfigError;
-use crate::model::{
-    HeaderMatch, PathMatch, RouteAction, RouteConfiguration, RouteRule, ValueMatch,
-    VirtualHostConfig,
-};
+use crate::model::{PathMatch, RouteAction, RouteConfiguration, RouteRule, VirtualHostConfig};
 use crate::policy::{Codec, Fault, HeaderMutations, HttpOptions, Mirror, RetryPolicy, RoutePolicy};
 use crate::reader::{Item, Object};
 
@@ -139,153 +138,52 @@ fn virtual_host(item: &Item<'_>, mut level: Level<'_>) -> Result<VirtualHostConf
 fn route(item: &Item<'_>, mut level: Level<'_>) -> Result<RouteRule, ConfigError> {
     item.object(|fields| {
         let name = fields.string("name")?.to_owned();
-        let (path, headers) = fields.need("match")?.object(route_match)?;
-        for action in [
-            "redirect",
-            "direct_response",
-            "filter_action",
-            "non_forwarding_action",
-        ] {
-            if let Some(action) = fields.take(action) {
-                return Err(action.refuse("not supported by this datapath, which knows route"));
-            }
-        }
+        let matching = fields.need("match")?.object(route_match)?;
         level.read(fields)?;
-        let (action, policy) = fields
-            .need("route")?
-            .object(|fields| route_action(fields, &path, level))?;
+        let (action, policy) = action(fields, &matching.path, level)?;
         fields.ignore("metadata", "nothing reads it");
         fields.ignore("stat_prefix", "statistics only");
         Ok(RouteRule {
             name,
-            path,
-            headers,
             action,
             policy,
+            ..matching
         })
     })
 }
 
-fn route_match(fields: &mut Object<'_>) -> Result<(PathMatch, Vec<HeaderMatch>), ConfigError> {
-    fields.fixed("case_sensitive", true)?;
-    let mut headers = Vec::new();
-    for item in fields.items("headers")? {
-        headers.push(item.object(header)?);
-    }
-    for specifier in ["safe_regex", "connect_matcher", "path_match_policy"] {
-        if let Some(item) = fields.take(specifier) {
-            let problem = "not supported by this datapath, which knows prefix and path";
-            return Err(item.place.refuse(problem));
-        }
-    }
-    if let Some(item) = fields.take("path_separated_prefix") {
-        let prefix = item.text()?;
-        if !prefix.starts_with('/') || prefix.ends_with('/') || prefix.contains(['?', '#']) {
-            return Err(item.refuse("must begin with / and not end with it, and have no ? or #"));
-        }
-        if let Some(other) = fields.take("prefix").or_else(|| fields.take("path")) {
-            return Err(other.refuse("stands beside path_separated_prefix: use one"));
-        }
-        return Ok((PathMatch::Separated(prefix.to_owned()), headers));
-    }
-    let path = match (fields.take("prefix"), fields.take("path")) {
-        (Some(prefix), None) => PathMatch::Prefix(prefix.string()?.to_owned()),
-        (None, Some(path)) => PathMatch::Exact(path.string()?.to_owned()),
-        (None, None) => return Err(fields.place.refuse("has neither prefix nor path")),
-        (Some(prefix), Some(_)) => return Err(prefix.refuse("stands beside path: use one")),
-    };
-    Ok((path, headers))
-}
-
-fn header(fields: &mut Object<'_>) -> Result<HeaderMatch, ConfigError> {
-    let name = fields.need("name")?.text()?.to_ascii_lowercase();
-    fields.fixed("treat_missing_header_as_empty", false)?;
-    let mut invert = fields
-        .take("invert_match")
-        .map_or(Ok(false), |item| item.boolean())?;
-    let mut ignore_case = false;
-    let mut matches = Vec::new();
-    if let Some(pattern) = fields.take("string_match") {
-        let value = pattern.object(|pattern| {
-            if let Some(item) = pattern.take("ignore_case") {
-                ignore_case = item.boolean()?;
-            }
-            string_match(pattern, ignore_case)
-        })?;
-        matches.push((pattern, value));
-    }
-    if let Some(exact) = fields.take("exact_match") {
-        // Deprecated; an empty one means presence to Envoy.
-        let value = Some(ValueMatch::Exact(exact.text()?.to_owned()));
-        matches.push((exact, value));
-    }
-    if let Some(present) = fields.take("present_match") {
-        invert ^= !present.boolean()?;
-        matches.push((present, Some(ValueMatch::Present)));
-    }
-    if let [_, (second, _), ..] = matches.as_slice() {
-        return Err(second.place.refuse("stands beside another match: use one"));
-    }
-    let value = match matches.pop() {
-        Some((_, Some(value))) => value,
-        // Another kind of match is refused by its own name when the object ends.
-        None if !fields.is_read() => ValueMatch::Present,
-        _ => {
-            return Err(fields
-                .place
-                .refuse("has neither string_match nor present_match"));
-        }
-    };
-    Ok(HeaderMatch {
-        name,
-        value,
-        ignore_case,
-        invert,
-    })
-}
-
-/// The one pattern of a `StringMatcher`; `None` if there is none that this datapath knows.
-fn string_match(
+fn action(
     fields: &mut Object<'_>,
-    ignore_case: bool,
-) -> Result<Option<ValueMatch>, ConfigError> {
-    type Make = fn(String) -> ValueMatch;
-    let mut value = None;
-    let kinds: [(&str, Make); 3] = [
-        ("prefix", ValueMatch::Prefix),
-        ("suffix", ValueMatch::Suffix),
-        ("contains", ValueMatch::Contains),
-    ];
-    if let Some(exact) = fields.take("exact") {
-        value = Some(ValueMatch::Exact(exact.string()?.to_owned()));
-    }
-    for (kind, make) in kinds {
-        if let Some(item) = fields.take(kind) {
-            if value.is_some() {
-                return Err(item.refuse("stands beside another match: use one"));
-            }
-            value = Some(make(item.text()?.to_owned()));
+    path: &PathMatch,
+    level: Level<'_>,
+) -> Result<(RouteAction, RoutePolicy), ConfigError> {
+    for action in ["filter_action", "non_forwarding_action"] {
+        if let Some(action) = fields.take(action) {
+            return Err(action.refuse(
+                "not supported by this datapath, which knows route, redirect and direct_response",
+            ));
         }
     }
-    if let Some(item) = fields.take("safe_regex") {
-        if value.is_some() || ignore_case {
-            return Err(item
-                .place
-                .refuse("stands beside another match or ignore_case"));
+    let (route, redirection) = (fields.take("route"), fields.take("redirect"));
+    let direct = fields.take("direct_response");
+    let (action, item) = match (route, redirection, direct) {
+        (Some(item), None, None) => {
+            return item.object(|fields| route_action(fields, path, level));
         }
-        value = Some(ValueMatch::Regex(regex(&item)?));
+        (None, Some(item), None) => (RouteAction::Redirect(item.object(redirect)?), item),
+        (None, None, Some(item)) => (RouteAction::Direct(item.object(direct_response)?), item),
+        (None, None, None) => return Err(fields.place.field("route").refuse("is missing")),
+        (_, Some(second), _) | (_, _, Some(second)) => {
+            return Err(second.place.refuse("stands beside another action: use one"));
+        }
+    };
+    // Envoy would change the answer's headers, and fail some answers on purpose.
+    if !level.headers.is_empty() || level.fault.is_some() {
+        return Err(item.place.refuse(
+            "with changes of headers or faults at this level or above: not supported by this datapath",
+        ));
     }
-    Ok(value)
-}
-
-/// A `RegexMatcher`.
-fn regex(item: &Item<'_>) -> Result<String, ConfigError> {
-    item.object(|fields| {
-        if let Some(engine) = fields.take("google_re2") {
-            engine.object(|_| Ok(()))?;
-        }
-        Ok(fields.need("regex")?.text()?.to_owned())
-    })
+    Ok((action, RoutePolicy::default()))
 }
 
 fn route_action(
@@ -309,6 +207,12 @@ fn route_action(
     }
     let matched = match path {
         PathMatch::Prefix(text) | PathMatch::Exact(text) | PathMatch::Separated(text) => text,
+        PathMatch::Regex(_) => {
+            if let Some(item) = fields.take("prefix_rewrite") {
+                return Err(item.refuse("not supported by this datapath beside safe_regex"));
+            }
+            ""
+        }
     };
     let path_rewrite = policy::path_rewrite(fields, matched)?;
     let host_rewrite = match fields.take("host_rewrite_literal") {
@@ -316,38 +220,25 @@ fn route_action(
         Some(item) => Some(item.string()?.to_owned()).filter(|host| !host.is_empty()),
     };
     let upgrades = policy::upgrades(fields, &level.context.upgrades)?;
-    if let Some(header) = fields.take("cluster_header") {
-        return Err(header
-            .refuse("not supported by this datapath, which knows cluster and weighted_clusters"));
-    }
     let mut cluster_headers: Vec<(String, HeaderMutations)> = Vec::new();
-    let action = match (fields.take("cluster"), fields.take("weighted_clusters")) {
-        (Some(cluster), None) => RouteAction::Cluster(cluster.text()?.to_owned()),
-        (None, Some(weighted)) => {
-            let choices = weighted_clusters(&weighted, |fields, name| {
-                let headers = policy::header_mutations(fields)?;
-                let known = cluster_headers.iter().find(|(other, _)| other == name);
-                match known {
-                    Some((_, other)) if *other != headers => Err(fields.place.refuse(
-                        "this datapath changes headers by cluster: use another cluster's name",
-                    )),
-                    Some(_) => Ok(()),
-                    None => {
-                        cluster_headers.push((name.to_owned(), headers));
-                        Ok(())
-                    }
-                }
-            })?;
-            RouteAction::Weighted(choices)
-        }
-        (None, None) => {
-            return Err(fields
-                .place
-                .refuse("has neither cluster nor weighted_clusters"));
-        }
-        (Some(cluster), Some(_)) => {
-            return Err(cluster.refuse("stands beside weighted_clusters: use one"));
-        }
+    let mut targets = Vec::new();
+    if let Some(item) = fields.take("cluster") {
+        targets.push((RouteAction::Cluster(item.text()?.to_owned()), item));
+    }
+    if let Some(item) = fields.take("weighted_clusters") {
+        targets.push((weighted(&item, &mut cluster_headers)?, item));
+    }
+    if let Some(item) = fields.take("cluster_header") {
+        let header = item.text()?.to_ascii_lowercase();
+        targets.push((RouteAction::ClusterHeader(header), item));
+    }
+    if let [_, (_, second), ..] = targets.as_slice() {
+        return Err(second.refuse("stands beside another target: use one"));
+    }
+    let Some((action, _)) = targets.pop() else {
+        return Err(fields
+            .place
+            .refuse("has neither cluster nor weighted_clusters nor cluster_header"));
     };
     cluster_headers.retain(|(_, headers)| !headers.is_empty());
     let policy = RoutePolicy {
@@ -362,4 +253,32 @@ fn route_action(
         upgrades,
     };
     Ok((action, policy))
+}
+
+/// Weighted clusters, and the header changes of each into `cluster_headers`.
+fn weighted(
+    item: &Item<'_>,
+    cluster_headers: &mut Vec<(String, HeaderMutations)>,
+) -> Result<RouteAction, ConfigError> {
+    item.object(|fields| {
+        let header = weighted_by(fields)?;
+        let choices = weighted_clusters(fields, |fields, name| {
+            let headers = policy::header_mutations(fields)?;
+            let known = cluster_headers.iter().find(|(other, _)| other == name);
+            match known {
+                Some((_, other)) if *other != headers => Err(fields.place.refuse(
+                    "this datapath changes headers by cluster: use another cluster's name",
+                )),
+                Some(_) => Ok(()),
+                None => {
+                    cluster_headers.push((name.to_owned(), headers));
+                    Ok(())
+                }
+            }
+        })?;
+        Ok(match header {
+            Some(header) => RouteAction::WeightedBy { header, choices },
+            None => RouteAction::Weighted(choices),
+        })
+    })
 }

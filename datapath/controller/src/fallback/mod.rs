@@ -9,6 +9,7 @@ mod body;
 mod exchange;
 mod head;
 mod headers;
+mod local;
 mod mirror;
 mod plan;
 mod relay;

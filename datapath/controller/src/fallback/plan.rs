@@ -12,6 +12,7 @@ use kmesh_orchestration::{balance, choose, listener};
 use super::anchor::Anchor;
 use super::exchange::Target;
 use super::head::scan_request;
+use super::local::local;
 use super::reply::Reply;
 use crate::node::{Node, NodeDice};
 
@@ -95,11 +96,15 @@ pub(super) fn plan<B: Body>(
     let choice = match chosen {
         Ok(choice) => choice,
         Err(_) if upgrade.is_some() => return Err((StatusCode::FORBIDDEN, "").into()),
-        Err(reason) => {
-            let reply = match reason {
-                Reason::NoEndpoint => {
+        Err(undecided) => {
+            let route = generation.names.routes.get(undecided.route as usize);
+            let answer = route.and_then(|route| route.answer.as_ref());
+            let reply = match (undecided.reason, answer) {
+                (Reason::NoEndpoint, _) => {
                     Reply::new(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream")
                 }
+                (Reason::NoCluster, _) => Reply::new(StatusCode::SERVICE_UNAVAILABLE, ""),
+                (Reason::Redirect | Reason::DirectResponse, Some(answer)) => local(answer, request),
                 _ => Reply::new(StatusCode::NOT_FOUND, ""),
             };
             let options = generation

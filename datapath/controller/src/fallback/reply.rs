@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use hyper::{Response, StatusCode};
 
 use super::anchor::Anchor;
@@ -17,6 +17,8 @@ pub(super) struct Reply {
     pub status: StatusCode,
     /// Its body, plain text; may be empty.
     pub text: String,
+    /// Where it sends the client instead.
+    pub location: Option<String>,
 }
 
 impl Reply {
@@ -25,6 +27,7 @@ impl Reply {
         Self {
             status,
             text: text.to_owned(),
+            location: None,
         }
     }
 
@@ -44,12 +47,14 @@ impl Reply {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
             text,
+            location: None,
         }
     }
 
     /// The reply as a response; a gRPC client gets it as a status of its own kind.
     pub(super) fn response(self, anchor: &Arc<Anchor>, to_grpc: bool) -> Response<Answer> {
         let text = Bytes::from(self.text);
+        let location = self.location.and_then(|location| location.parse().ok());
         if to_grpc {
             let mut response = Response::new(Answer::made(anchor, Bytes::new()));
             let headers = response.headers_mut();
@@ -60,6 +65,7 @@ impl Reply {
             {
                 headers.insert("grpc-message", message);
             }
+            headers.extend(location.map(|location| (LOCATION, location)));
             return response;
         }
         let typed = !text.is_empty();
@@ -69,6 +75,8 @@ impl Reply {
             let plain = HeaderValue::from_static("text/plain");
             response.headers_mut().insert(CONTENT_TYPE, plain);
         }
+        let headers = response.headers_mut();
+        headers.extend(location.map(|location| (LOCATION, location)));
         response
     }
 }

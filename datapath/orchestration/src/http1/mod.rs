@@ -4,6 +4,7 @@ mod bytes;
 pub mod chunked;
 pub mod framing;
 pub mod scan;
+mod target;
 
 pub use framing::{Length, admit, request_length, response_length};
 pub use scan::{Outcome, begin_request, begin_response, scan};

@@ -10,6 +10,7 @@ use kmesh_api::route::name;
 use kmesh_api::{Image, Reason};
 
 use super::bytes::{AUTHORITY, PLAIN_TARGET, PLAIN_VALUE, TOKEN, VISIBLE, is};
+use super::target;
 use crate::automaton::{DEAD, lower, node, step};
 use crate::repeat::{Body, repeat};
 
@@ -62,6 +63,7 @@ fn reset<const N: usize>(head: &mut Head<N>, start: u32) {
     clear(&mut head.end);
     clear(&mut head.target_at);
     clear(&mut head.path_end);
+    clear(&mut head.target_end);
     clear(&mut head.host_at);
     clear(&mut head.host_end);
     clear(&mut head.mark);
@@ -89,11 +91,21 @@ pub fn begin_response<const N: usize>(head: &mut Head<N>) {
 pub fn scan<const N: usize>(image: &Image, head: &mut Head<N>) -> Outcome {
     // Every iteration consumes at least one of at most N bytes or ends the loop.
     repeat(N as u32, &mut Scan { image, head });
+    if head.phase == phase::DONE {
+        target::look_up(image, head);
+    }
     match head.phase {
         phase::DONE => Outcome::Complete,
         phase::FAULT => Outcome::Refused(head.fault),
         _ => Outcome::Partial,
     }
+}
+
+/// Leaves the head to user space.
+#[inline(always)]
+pub(super) fn refuse<const N: usize>(head: &mut Head<N>, reason: Reason) {
+    head.fault = reason as u32;
+    head.phase = phase::FAULT;
 }
 
 struct Scan<'a, const N: usize> {
@@ -141,11 +153,11 @@ impl<const N: usize> Body for Scan<'_, N> {
 }
 
 /// Looks for an earlier line of a header.
-struct Earlier<'a, const N: usize> {
-    head: &'a Head<N>,
-    name: u32,
+pub(super) struct Earlier<'a, const N: usize> {
+    pub(super) head: &'a Head<N>,
+    pub(super) name: u32,
     /// Its place in `found` plus one.
-    place: &'a mut u32,
+    pub(super) place: &'a mut u32,
 }
 
 impl<const N: usize> Body for Earlier<'_, N> {
@@ -204,8 +216,7 @@ impl<const N: usize> Scan<'_, N> {
 
     #[inline(always)]
     fn refuse(&mut self, reason: Reason) {
-        self.head.fault = reason as u32;
-        self.head.phase = phase::FAULT;
+        refuse(self.head, reason);
     }
 
     #[inline(always)]
@@ -314,6 +325,7 @@ impl<const N: usize> Scan<'_, N> {
         if position != before {
             self.head.node = node;
             self.head.value_node = node;
+            self.head.value_end = position;
             self.head.position = position;
         }
     }
@@ -430,6 +442,7 @@ impl<const N: usize> Scan<'_, N> {
             if self.head.path_end == 0 {
                 self.head.path_end = position;
             }
+            self.head.target_end = position;
             self.head.mark = self.head.position;
             self.head.phase = phase::VERSION;
         } else if byte >= 0x7f || byte == b'#' || (first && byte != b'/') {
@@ -521,6 +534,7 @@ impl<const N: usize> Scan<'_, N> {
             return self.skip(byte);
         }
         self.head.mark = position;
+        self.head.value_end = position;
         self.head.node = self.image.names[self.head.name as usize & (NAMES_MAX - 1)].values;
         self.head.value_node = self.head.node;
         self.head.phase = phase::VALUE;
@@ -617,6 +631,7 @@ impl<const N: usize> Scan<'_, N> {
         self.head.node = step(self.image, self.head.node, byte);
         if !white {
             self.head.value_node = self.head.node;
+            self.head.value_end = position.wrapping_add(1);
         }
     }
 
@@ -650,14 +665,24 @@ impl<const N: usize> Scan<'_, N> {
             name::UPGRADE => self.head.flags |= flag::UPGRADE,
             name::EXPECT => self.head.flags |= flag::EXPECT,
             known => {
-                let found = Found {
+                let mut found = Found {
                     name: known,
                     value,
                     node: self.head.value_node,
+                    at: self.head.mark,
+                    end: self.head.value_end,
                 };
                 let joined = self.head.joined;
                 if joined != 0 {
-                    self.head.found[joined.wrapping_sub(1) as usize & (FOUND_MAX - 1)] = found;
+                    let before =
+                        &mut self.head.found[joined.wrapping_sub(1) as usize & (FOUND_MAX - 1)];
+                    if found.at == found.end {
+                        found.at = before.at;
+                        found.end = before.end;
+                    } else if before.at != before.end {
+                        found.end = Found::SEVERAL;
+                    }
+                    *before = found;
                     return;
                 }
                 let count = self.head.found_count;

@@ -116,7 +116,10 @@ mod programs {
                 answer.cluster = choice.cluster;
                 answer.endpoint = choice.endpoint;
             }
-            Err(reason) => answer.outcome = reason as u32,
+            Err(undecided) => {
+                answer.outcome = undecided.reason as u32;
+                answer.route = undecided.route;
+            }
         }
         Some(answer)
     }

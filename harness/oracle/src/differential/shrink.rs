@@ -57,6 +57,18 @@ fn smaller(case: &Case) -> Vec<Case> {
             for c in 0..route.headers.len() {
                 without(&mut |hosts| drop(hosts[h].routes[r].headers.remove(c)));
             }
+            for c in 0..route.query.len() {
+                without(&mut |hosts| drop(hosts[h].routes[r].query.remove(c)));
+            }
+            if route.fraction.is_some() {
+                without(&mut |hosts| hosts[h].routes[r].fraction = None);
+            }
+            if route.grpc {
+                without(&mut |hosts| hosts[h].routes[r].grpc = false);
+            }
+            if route.ignore_case {
+                without(&mut |hosts| hosts[h].routes[r].ignore_case = false);
+            }
             if let RouteAction::Weighted(choices) = &route.action {
                 let first = choices[0].name.clone();
                 without(&mut |hosts| {

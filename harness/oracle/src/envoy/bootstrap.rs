@@ -1,9 +1,11 @@
 //! The model back to Envoy's own configuration.
 
+use std::collections::BTreeSet;
+
 use kmesh_config::Config;
 use kmesh_config::model::{
-    HeaderMatch, ListenerConfig, ListenerKind, PathMatch, RouteAction, RouteRule, ValueMatch,
-    VirtualHostConfig,
+    Fraction, HeaderMatch, ListenerConfig, ListenerKind, PathMatch, PathRedirect, QueryMatch,
+    Redirect, RouteAction, RouteRule, ValueMatch, VirtualHostConfig, WeightedCluster,
 };
 use serde_json::{Value, json};
 
@@ -18,6 +20,14 @@ pub(super) const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.n
 pub(super) const ROUTER: &str =
     "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 
+/// The denominators of shares of requests. What is left of the number to draw modulo each of them comes in a header of its own.
+pub(super) const DENOMINATORS: [u32; 3] = [100, 10_000, 1_000_000];
+
+/// Request header with the number to draw modulo `denominator`.
+pub(super) fn drawn_of(denominator: u32) -> String {
+    format!("{DRAWN}-{denominator}")
+}
+
 /// The abstract unix socket of a listener.
 pub(super) fn socket(prefix: &str, config: usize, listener: usize) -> String {
     format!("{prefix}-{config}-{listener}")
@@ -26,23 +36,25 @@ pub(super) fn socket(prefix: &str, config: usize, listener: usize) -> String {
 /// A bootstrap with a listener for every HTTP listener.
 pub(super) fn bootstrap(configs: &[Config], sockets: &str) -> Value {
     let mut listeners = Vec::new();
-    let mut clusters = Vec::new();
+    let mut names = BTreeSet::new();
     for (c, config) in configs.iter().enumerate() {
         for (l, listener) in config.listeners.iter().enumerate() {
             if let ListenerKind::Http(routes) = &listener.kind {
                 let hosts = routes.virtual_hosts.iter().enumerate();
-                let hosts: Vec<Value> = hosts.map(|(h, host)| virtual_host(c, h, host)).collect();
+                let hosts: Vec<Value> = hosts.map(|(h, host)| virtual_host(h, host)).collect();
                 listeners.push(http_listener(&socket(sockets, c, l), &hosts));
             }
         }
-        for cluster in &config.clusters {
-            let name = cluster_name(c, &cluster.name);
-            clusters.push(
-                json!({ "name": name, "type": "STATIC", "connect_timeout": "1s",
-                "load_assignment": { "cluster_name": name, "endpoints": [] } }),
-            );
-        }
+        // All are alike, so configurations may share them; headers name them as they are.
+        names.extend(config.clusters.iter().map(|cluster| &cluster.name));
     }
+    let clusters: Vec<Value> = names
+        .into_iter()
+        .map(|name| {
+            json!({ "name": name, "type": "STATIC", "connect_timeout": "1s",
+                "load_assignment": { "cluster_name": name, "endpoints": [] } })
+        })
+        .collect();
     json!({ "static_resources": { "listeners": listeners, "clusters": clusters } })
 }
 
@@ -70,59 +82,146 @@ fn http_listener(socket: &str, virtual_hosts: &[Value]) -> Value {
     })
 }
 
-/// Clusters of all configurations share one space of names.
-pub(super) fn cluster_name(config: usize, name: &str) -> String {
-    format!("{config}/{name}")
-}
-
-fn virtual_host(config: usize, number: usize, host: &VirtualHostConfig) -> Value {
+fn virtual_host(number: usize, host: &VirtualHostConfig) -> Value {
     let routes = host.routes.iter().enumerate();
     let routes: Vec<Value> = routes
-        .map(|(r, rule)| route(config, &format!("{number}/{r}"), rule))
+        .map(|(r, rule)| route(&format!("{number}/{r}"), rule))
         .collect();
     json!({ "name": host.name, "domains": host.domains, "routes": routes })
 }
 
-fn route(config: usize, name: &str, rule: &RouteRule) -> Value {
+fn route(name: &str, rule: &RouteRule) -> Value {
     let mut matching = match &rule.path {
         PathMatch::Prefix(prefix) => json!({ "prefix": prefix }),
         PathMatch::Separated(prefix) => json!({ "path_separated_prefix": prefix }),
         PathMatch::Exact(path) => json!({ "path": path }),
+        PathMatch::Regex(text) => json!({ "safe_regex": { "regex": text } }),
     };
-    let headers: Vec<Value> = rule.headers.iter().map(header).collect();
-    matching["headers"] = headers.into();
-    let action = match &rule.action {
-        RouteAction::Cluster(cluster) => json!({ "cluster": cluster_name(config, cluster) }),
-        RouteAction::Weighted(choices) => {
-            let clusters = choices.iter().map(|choice| {
-                json!({ "name": cluster_name(config, &choice.name), "weight": choice.weight })
-            });
-            let clusters: Vec<Value> = clusters.collect();
-            json!({ "weighted_clusters": { "clusters": clusters, "header_name": DRAWN } })
+    if rule.ignore_case {
+        matching["case_sensitive"] = false.into();
+    }
+    let mut headers: Vec<Value> = rule.headers.iter().map(header).collect();
+    if let Some(Fraction {
+        numerator,
+        denominator,
+    }) = rule.fraction
+    {
+        if numerator == 0 || numerator >= denominator {
+            matching["runtime_fraction"] = fraction(&json!(numerator), denominator);
+        } else {
+            headers.push(json!({
+                "name": drawn_of(denominator),
+                "range_match": { "start": 0, "end": numerator },
+            }));
         }
+    }
+    matching["headers"] = headers.into();
+    matching["query_parameters"] = rule.query.iter().map(query).collect();
+    if rule.grpc {
+        matching["grpc"] = json!({});
+    }
+    let mut route = json!({ "name": name, "match": matching });
+    let (kind, action) = match &rule.action {
+        RouteAction::Cluster(cluster) => ("route", json!({ "cluster": cluster })),
+        RouteAction::Weighted(choices) => ("route", weighted(choices, DRAWN)),
+        RouteAction::WeightedBy { header, choices } => ("route", weighted(choices, header)),
+        RouteAction::ClusterHeader(header) => ("route", json!({ "cluster_header": header })),
+        RouteAction::Redirect(redirect) => ("redirect", redirection(redirect)),
+        RouteAction::Direct(direct) => (
+            "direct_response",
+            json!({ "status": direct.status, "body": { "inline_string": direct.body } }),
+        ),
     };
-    json!({ "name": name, "match": matching, "route": action })
+    route[kind] = action;
+    route
+}
+
+/// A `RuntimeFractionalPercent`.
+pub(super) fn fraction(numerator: &Value, denominator: u32) -> Value {
+    let denominator = match denominator {
+        100 => "HUNDRED",
+        10_000 => "TEN_THOUSAND",
+        _ => "MILLION",
+    };
+    json!({ "default_value": { "numerator": numerator, "denominator": denominator } })
+}
+
+fn weighted(choices: &[WeightedCluster], header: &str) -> Value {
+    let clusters = choices
+        .iter()
+        .map(|choice| json!({ "name": choice.name, "weight": choice.weight }));
+    let clusters: Vec<Value> = clusters.collect();
+    json!({ "weighted_clusters": { "clusters": clusters, "header_name": header } })
+}
+
+fn redirection(redirect: &Redirect) -> Value {
+    let mut json = json!({
+        "strip_query": redirect.strip_query,
+        "response_code": match redirect.status {
+            301 => "MOVED_PERMANENTLY",
+            302 => "FOUND",
+            303 => "SEE_OTHER",
+            307 => "TEMPORARY_REDIRECT",
+            _ => "PERMANENT_REDIRECT",
+        },
+    });
+    if let Some(scheme) = &redirect.scheme {
+        json["scheme_redirect"] = json!(scheme);
+    }
+    if let Some(host) = &redirect.host {
+        json["host_redirect"] = json!(host);
+    }
+    if let Some(port) = redirect.port {
+        json["port_redirect"] = json!(port);
+    }
+    match &redirect.path {
+        PathRedirect::Keep => {}
+        PathRedirect::Whole(path) => json["path_redirect"] = json!(path),
+        PathRedirect::Prefix(path) => json["prefix_rewrite"] = json!(path),
+    }
+    json
 }
 
 fn header(header: &HeaderMatch) -> Value {
-    let mut json = json!({ "name": header.name, "invert_match": header.invert });
-    let (kind, value) = match &header.value {
+    let mut json = json!({
+        "name": header.name,
+        "invert_match": header.invert,
+        "treat_missing_header_as_empty": header.missing_is_empty,
+    });
+    match &header.value {
+        ValueMatch::Range { start, end } => {
+            json["range_match"] = json!({ "start": start, "end": end });
+        }
+        ValueMatch::Present => json["present_match"] = true.into(),
+        value => json["string_match"] = string(value, header.ignore_case),
+    }
+    json
+}
+
+fn query(query: &QueryMatch) -> Value {
+    let mut json = json!({ "name": query.name });
+    match &query.value {
+        ValueMatch::Present => json["present_match"] = (!query.invert).into(),
+        value => json["string_match"] = string(value, query.ignore_case),
+    }
+    json
+}
+
+/// A `StringMatcher`; one that matches nothing for what it cannot say.
+fn string(value: &ValueMatch, ignore_case: bool) -> Value {
+    let (kind, text) = match value {
         ValueMatch::Exact(text) => ("exact", json!(text)),
         ValueMatch::Prefix(text) => ("prefix", json!(text)),
         ValueMatch::Suffix(text) => ("suffix", json!(text)),
         ValueMatch::Contains(text) => ("contains", json!(text)),
         ValueMatch::Regex(text) => ("safe_regex", json!({ "regex": text })),
-        ValueMatch::Present => {
-            json["present_match"] = true.into();
-            return json;
-        }
+        ValueMatch::Range { .. } | ValueMatch::Present => return json!({}),
     };
-    json["string_match"] = json!({ kind: value, "ignore_case": header.ignore_case });
-    json
+    json!({ kind: text, "ignore_case": ignore_case })
 }
 
-/// The virtual hosts of a listener as Envoy's configuration has them; clusters under names of their own.
+/// The virtual hosts of a listener as Envoy's configuration has them.
 pub(super) fn virtual_hosts(listener: &ListenerConfig) -> Value {
     let hosts = listener.virtual_hosts().iter().enumerate();
-    hosts.map(|(h, host)| virtual_host(0, h, host)).collect()
+    hosts.map(|(h, host)| virtual_host(h, host)).collect()
 }

@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::Duration;
 
-use super::bootstrap::{CLUSTER, DRAWN, ROUTE};
+use super::bootstrap::{CLUSTER, DENOMINATORS, DRAWN, ROUTE, drawn_of};
 use super::{Answer, EnvoyError};
 use crate::request::Request;
 
@@ -27,6 +27,10 @@ pub(super) struct Reply {
     status: u16,
     route: String,
     cluster: String,
+    location: Option<String>,
+    body: String,
+    /// The answer is in gRPC's words: 200 whatever happened.
+    grpc: bool,
 }
 
 impl Connection {
@@ -43,7 +47,11 @@ impl Connection {
 
     /// Sends a request.
     pub(super) fn send(&mut self, request: &Request, drawn: u32) -> io::Result<()> {
-        let request = request.clone().with(DRAWN, &drawn.to_string());
+        let mut request = request.clone().with(DRAWN, &drawn.to_string());
+        for denominator in DENOMINATORS {
+            let share = drawn % denominator;
+            request = request.with(&drawn_of(denominator), &share.to_string());
+        }
         self.stream.write_all(&request.to_bytes())
     }
 
@@ -71,6 +79,8 @@ impl Connection {
                 "content-length" => body = value.parse().map_err(|_| malformed())?,
                 "connection" => reply.closes = value == "close",
                 ROUTE => value.clone_into(&mut reply.route),
+                "location" => reply.location = Some(value.to_owned()),
+                "content-type" => reply.grpc = value == "application/grpc",
                 CLUSTER => value.clone_into(&mut reply.cluster),
                 _ => {}
             }
@@ -79,6 +89,7 @@ impl Connection {
         while self.rest.len() < whole {
             self.more()?;
         }
+        reply.body = String::from_utf8_lossy(&self.rest[end..whole]).into_owned();
         self.rest.drain(..whole);
         Ok(reply)
     }
@@ -98,17 +109,34 @@ impl Reply {
     /// What it says about the request.
     pub(super) fn answer(self, request: &Request) -> Result<Answer, EnvoyError> {
         let place = self.route.split_once('/').and_then(|(host, route)| {
-            let cluster = self.cluster.split_once('/')?.1.to_owned();
-            Some(Answer::Routed {
-                virtual_host: host.parse().ok()?,
-                route: route.parse().ok()?,
-                cluster,
-            })
+            let place: (usize, usize) = (host.parse().ok()?, route.parse().ok()?);
+            Some(place)
         });
+        let routed = !self.cluster.is_empty();
         match (self.status, place) {
-            (503, Some(routed)) => Ok(routed),
+            (503, Some((virtual_host, route))) if routed => Ok(Answer::Routed {
+                virtual_host,
+                route,
+                cluster: self.cluster,
+            }),
+            (200, Some((virtual_host, route))) if routed && self.grpc => Ok(Answer::Routed {
+                virtual_host,
+                route,
+                cluster: self.cluster,
+            }),
+            (503, Some((virtual_host, route))) => Ok(Answer::NoCluster {
+                virtual_host,
+                route,
+            }),
+            (status, Some((virtual_host, route))) if !routed => Ok(Answer::Local {
+                virtual_host,
+                route,
+                status,
+                text: self.location.unwrap_or(self.body),
+            }),
             (404, None) => Ok(Answer::NoRoute),
-            (400..=499, None) => Ok(Answer::Refused(self.status)),
+            (200, None) if self.grpc => Ok(Answer::NoRoute),
+            (400..=599, None) => Ok(Answer::Refused(self.status)),
             (status, _) => Err(EnvoyError::Answer {
                 request: request.to_string(),
                 status,

@@ -82,6 +82,22 @@ impl Process {
         &self.sockets
     }
 
+    /// User and system time: fields 14 and 15 of `/proc/PID/stat`, in clock ticks.
+    pub(super) fn cpu_time(&self) -> io::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The second field, a name in parentheses, may have spaces in it.
+        let (_, rest) = stat.rsplit_once(')').ok_or(io::ErrorKind::InvalidData)?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let mut ticks = 0;
+        for at in [11, 12] {
+            let field: Option<u64> = fields.get(at).and_then(|field| field.parse().ok());
+            ticks += field.ok_or(io::ErrorKind::InvalidData)?;
+        }
+        // SAFETY: the call has no preconditions.
+        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+        Ok(Duration::from_secs(1) * ticks as u32 / u32::try_from(per_second).unwrap_or(100).max(1))
+    }
+
     /// Waits until it takes connections on `socket`.
     pub(super) fn wait_for(&mut self, socket: &str) -> Result<(), EnvoyError> {
         let begun = Instant::now();

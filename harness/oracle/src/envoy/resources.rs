@@ -2,9 +2,9 @@
 
 use kmesh_config::Config;
 use kmesh_config::model::{ClusterConfig, LbPolicy, ListenerConfig, ListenerKind, WeightedCluster};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::bootstrap::{DRAWN, MANAGER, ROUTER, cluster_name, virtual_hosts};
+use super::bootstrap::{DENOMINATORS, DRAWN, MANAGER, ROUTER, drawn_of, fraction, virtual_hosts};
 
 const PROXY: &str = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 
@@ -13,7 +13,7 @@ pub fn resources(config: &Config) -> Value {
     let listeners: Vec<Value> = config.listeners.iter().map(listener).collect();
     let clusters: Vec<Value> = config.clusters.iter().map(cluster).collect();
     let mut resources = json!({ "listeners": listeners, "clusters": clusters });
-    unscript(&mut resources, config);
+    unscript(&mut resources);
     resources
 }
 
@@ -70,24 +70,30 @@ fn cluster(cluster: &ClusterConfig) -> Value {
     })
 }
 
-/// Takes back what the oracle's bootstrap does for itself: names of clusters that hold for one configuration among several,
-/// and draws that a header scripts.
-fn unscript(value: &mut Value, config: &Config) {
+/// Takes back what the oracle's bootstrap does for itself: draws that headers script.
+fn unscript(value: &mut Value) {
     match value {
-        Value::String(text) => {
-            let own = config
-                .clusters
-                .iter()
-                .find(|cluster| cluster_name(0, &cluster.name) == *text);
-            if let Some(own) = own {
-                text.clone_from(&own.name);
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| unscript(item, config)),
+        Value::Array(items) => items.iter_mut().for_each(unscript),
         Value::Object(fields) => {
             fields.retain(|name, value| !(name == "header_name" && value == DRAWN));
-            fields.values_mut().for_each(|item| unscript(item, config));
+            if let Some(fraction) = scripted_fraction(fields) {
+                fields.insert("runtime_fraction".to_owned(), fraction);
+            }
+            fields.values_mut().for_each(unscript);
         }
         _ => {}
     }
+}
+
+/// Takes the header condition that stands for a share of requests out of a match, and returns the share.
+fn scripted_fraction(matching: &mut Map<String, Value>) -> Option<Value> {
+    let headers = matching.get_mut("headers")?.as_array_mut()?;
+    for denominator in DENOMINATORS {
+        let name = drawn_of(denominator);
+        if let Some(at) = headers.iter().position(|header| header["name"] == *name) {
+            let header = headers.remove(at);
+            return Some(fraction(&header["range_match"]["end"], denominator));
+        }
+    }
+    None
 }
