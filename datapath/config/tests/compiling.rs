@@ -13,7 +13,7 @@ use kmesh_config::model::{
     PathMatch, PathRedirect, Redirect, RouteAction, RouteConfiguration, RouteRule, ValueMatch,
     VirtualHostConfig, WeightedCluster,
 };
-use kmesh_config::policy::{ClusterPolicy, HttpOptions, RoutePolicy};
+use kmesh_config::policy::{ClusterPolicy, HttpOptions};
 use kmesh_config::{Classes, Compiled, Config, Identities, compile, parse};
 
 const L4: Classes = Classes { l4: true };
