@@ -164,11 +164,10 @@ fn words(received: &[u8]) -> Vec<String> {
         let status = head.split(' ').nth(1).unwrap_or_default();
         let cluster = head.split("\r\n").find_map(|line| {
             let (name, value) = line.split_once(": ")?;
-            // Clusters are named CONFIGURATION/CLUSTER.
-            (name == CLUSTER).then(|| value.split_once('/')).flatten()
+            (name == CLUSTER).then_some(value)
         });
         let word = match (status, cluster) {
-            ("503", Some((_, cluster))) => cluster,
+            ("503", Some(cluster)) => cluster,
             _ => status,
         };
         words.push(
