@@ -69,7 +69,7 @@ pub const CLIENTS: [Client; 13] = [
     Client {
         name: "ab (HTTP/1.0)",
         present: "command -v ab",
-        command: "ab -q -n 50 -c 4 $URL/first/small 2>&1 | awk -F: '/^Complete|^Failed|^Non-2xx/ {gsub(/ /, \"\", $2); printf \"%s:%s \", $1, $2}'",
+        command: "ab -q -n 8 -c 4 $URL/first/small 2>&1 | awk -F: '/^Complete|^Failed|^Non-2xx/ {gsub(/ /, \"\", $2); printf \"%s:%s \", $1, $2}'",
     },
     Client {
         name: "h2load (h1)",

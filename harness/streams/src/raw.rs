@@ -11,7 +11,7 @@ use crate::head::{Head, Receiver};
 use crate::plan::Framing;
 
 /// How long an answer may take before it counts as none: some cases leave both ends waiting for more.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(8);
 /// Pause between two sends, so that they travel as two segments.
 const PAUSE: Duration = Duration::from_millis(3);
 

@@ -50,11 +50,16 @@ fn arms() -> Binaries {
     arms
 }
 
-/// A short run with this program as the server in the pods.
+/// A short run with this program as the server in the pods. `KMESH_STREAMS_SEED` and `KMESH_STREAMS_SECONDS` try others.
 pub(crate) fn options(seconds: f64, server: &str) -> Options {
+    let asked = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse().ok())
+    };
     Options {
-        seconds,
-        seed: 1,
+        seconds: asked("KMESH_STREAMS_SECONDS").unwrap_or(seconds),
+        seed: asked("KMESH_STREAMS_SEED").map_or(1, |seed: f64| seed as u64),
         workers: 12,
         only: None,
         arms: arms(),
