@@ -130,6 +130,9 @@ fn reason(client: &str, server: &str, outcomes: &[(String, String)]) -> Option<&
         ("ab (HTTP/1.0)", _) if meshed_equal => {
             Some("Envoy answers HTTP/1.0 with 426 unless told otherwise, so does kmesh")
         }
+        ("wrk" | "wrk, 8 pipelined" | "h2load (h1)", "python") if meshed_equal => Some(
+            "the server closes after each answer, which this client counts as failures; Envoy keeps the client's connection, so does kmesh",
+        ),
         ("WebSocket", _) if meshed_equal => {
             Some("Envoy refuses upgrades that no upgrade_configs allow with 403, so does kmesh")
         }
