@@ -1,6 +1,7 @@
 //! What routes ask for beyond routing: done in user space, counted by reason, in Envoy's words.
 //!
-//! Expected statuses, headers and bodies are what Envoy 1.40 answered to the same requests.
+//! Statuses and reply texts are what real Envoy 1.40 answered to such configurations by hand; headers, rewrites, mirrors and upgrades
+//! follow its documentation and source.
 #![expect(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its own functions too"
