@@ -36,9 +36,13 @@ pub enum Command {
     },
     /// Run scenarios with all their arms interleaved, and judge them.
     Run(Run),
+    /// Measure where the time goes: connections, stack traversals, context switches, system calls, copies and CPU time by
+    /// part, per request and arm.
+    Breakdown(BreakdownOf),
     /// Bring one arm up and run a command in the client pod, with KMESH_URL set.
     Up(Up),
-    /// Print the article's claims beside the figures of a results folder.
+    /// Print the article's claims beside the figures of a results folder, and write its report.html,
+    /// README.md, drawings and exports again from the stored figures.
     Report {
         /// Folder written by `run --out`.
         dir: PathBuf,
@@ -290,6 +294,36 @@ pub struct Gate {
     /// How to write the result on stdout.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+/// Options of `breakdown`.
+#[derive(Debug, Args)]
+pub struct BreakdownOf {
+    /// Scenario by name or by path.
+    pub scenario: String,
+    /// Length of each of the two passes over each arm, seconds.
+    #[arg(long, default_value_t = 2.0, value_parser = pass_seconds)]
+    pub seconds: f64,
+    /// Measure only these arms.
+    #[arg(long, value_delimiter = ',', value_name = "ARM,...")]
+    pub arms: Vec<String>,
+    /// Write DIR/SCENARIO/breakdown.json, and the page of DIR again if it holds results.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// How to write it on stdout.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+fn pass_seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not a number"))?;
+    if (0.1..=60.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("must be between 0.1 and 60 seconds".to_owned())
+    }
 }
 
 /// Options of `up`.

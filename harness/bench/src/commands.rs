@@ -4,7 +4,7 @@ mod crosscheck;
 mod gate;
 
 use crate::binaries::{Programs, scenario_directory};
-use crate::cli::{Cli, Command, Explain, Format, Run, Stall, Up, Verify};
+use crate::cli::{BreakdownOf, Cli, Command, Explain, Format, Run, Stall, Up, Verify};
 use crate::doctor::{self, State};
 use crate::report::{self, Table};
 use crate::run::{
@@ -27,7 +27,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let catalogue = Catalogue::new(cli.directory.unwrap_or_else(scenario_directory));
     match cli.command {
         Command::List { format } => list(&catalogue, format),
-        Command::Run(options) => run(&catalogue, &options),
+        Command::Run(options) => run_scenarios(&catalogue, &options),
+        Command::Breakdown(options) => breakdown(&catalogue, &options),
         Command::Up(options) => up(&catalogue, &options),
         Command::Report {
             dir,
@@ -74,16 +75,22 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
 }
 
 fn list(catalogue: &Catalogue, format: Format) -> anyhow::Result<u8> {
-    let mut table = Table::new(&["scenario", "arms", "what it is"], 1..2);
+    let mut table = Table::new(&["scenario", "arms", "points", "what it is"], 1..3);
     for name in catalogue.names()? {
-        let scenario = catalogue.load(&name)?;
+        let scenarios = catalogue.load_all(&name)?;
+        let points = scenarios.len();
+        let Some(scenario) = scenarios.into_iter().next() else {
+            continue;
+        };
+        let scenario = Scenario { name, ..scenario };
         if format == Format::Json {
-            let line = serde_json::json!({ "scenario": scenario.name, "title": scenario.title, "reproduces": scenario.reproduces, "arms": scenario.arms.run });
+            let line = serde_json::json!({ "scenario": scenario.name, "title": scenario.title, "reproduces": scenario.reproduces, "arms": scenario.arms.run, "points": points });
             say(&format!("{line}\n"))?;
         }
         table.row(vec![
             scenario.name,
             scenario.arms.run.len().to_string(),
+            points.to_string(),
             scenario.title,
         ]);
     }
@@ -95,12 +102,13 @@ fn list(catalogue: &Catalogue, format: Format) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn run(catalogue: &Catalogue, options: &Run) -> anyhow::Result<u8> {
+fn run_scenarios(catalogue: &Catalogue, options: &Run) -> anyhow::Result<u8> {
     let mut scenarios = options
         .scenarios
         .iter()
-        .map(|name| catalogue.load(name))
-        .collect::<Result<Vec<Scenario>, _>>()?;
+        .map(|name| catalogue.load_all(name))
+        .collect::<Result<Vec<Vec<Scenario>>, _>>()?
+        .concat();
     arms::choose(&mut scenarios, &options.arms)?;
     let programs = Programs::locate();
     let interrupt = Interrupt::listen().context("signals cannot be caught")?;
@@ -141,6 +149,10 @@ fn run(catalogue: &Catalogue, options: &Run) -> anyhow::Result<u8> {
             summaries.push(measured.summary);
         }
         progress.finish_and_clear();
+        if let Some(dir) = &options.out {
+            let page = report::regenerate(dir)?;
+            eprintln!("written: {}", page.display());
+        }
     }
     if summaries.len() > 1 && options.format != Format::Json {
         say(&format!(
@@ -219,6 +231,39 @@ fn stall(catalogue: &Catalogue, options: &Stall) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+fn breakdown(catalogue: &Catalogue, options: &BreakdownOf) -> anyhow::Result<u8> {
+    let scenario = catalogue.load(&options.scenario)?;
+    let programs = Programs::locate();
+    let interrupt = Interrupt::listen().context("signals cannot be caught")?;
+    let group = groups(vec![scenario], &options.arms)
+        .into_iter()
+        .next()
+        .context("no arm to measure")?;
+    let progress = progress_bar("arms");
+    progress.set_message(format!("bringing up {}", group.arms.join(", ")));
+    let mut arena = Arena::up(&group, &programs, &interrupt)?;
+    let cell_ms = (options.seconds * 1e3) as u32;
+    let command = std::env::args().collect();
+    let result = run::breakdown(
+        &mut arena,
+        &group.scenarios[0],
+        cell_ms,
+        command,
+        &interrupt,
+        &progress,
+    )?;
+    progress.finish_and_clear();
+    say(&match options.format {
+        Format::Json => serde_json::to_string(&result)? + "\n",
+        Format::Text | Format::Markdown => report::breakdown_tables(&result, words(options.format)),
+    })?;
+    if let Some(dir) = &options.out {
+        let file = report::write_breakdown(dir, &result)?;
+        eprintln!("written: {}", file.display());
+    }
+    Ok(0)
+}
+
 fn up(catalogue: &Catalogue, options: &Up) -> anyhow::Result<u8> {
     let scenario = catalogue.load(&options.scenario)?;
     // Ctrl-C is for the command in the foreground; catching it here keeps this program alive to clean up.
@@ -227,20 +272,32 @@ fn up(catalogue: &Catalogue, options: &Up) -> anyhow::Result<u8> {
 }
 
 fn print_report(dir: &Path, format: Format, details: bool) -> anyhow::Result<u8> {
-    let summaries = report::read_summaries(dir)?;
+    let results = report::read_all(dir)?;
+    let claims = report::claim_rows_of(&results);
+    let summaries: Vec<Summary> = results.into_iter().map(|stored| stored.summary).collect();
+    let losses = report::losses(&summaries);
     if format == Format::Json {
-        for row in report::claim_rows(&summaries) {
-            say(&(serde_json::to_string(&row)? + "\n"))?;
+        for row in &claims {
+            say(&(serde_json::to_string(row)? + "\n"))?;
         }
-        return Ok(0);
-    }
-    say(&report::claim_table(&summaries, words(format)))?;
-    for summary in summaries.iter().filter(|_| details) {
+        for loss in &losses {
+            say(&(serde_json::json!({ "loss": loss }).to_string() + "\n"))?;
+        }
+    } else {
+        say(&report::claims_as_table(&claims, words(format)))?;
         say(&format!(
-            "\n{}",
-            report::scenario_report(summary, words(format))
+            "\nwhere the mesh loses:\n\n{}",
+            report::loss_lines(&losses, words(format))
         ))?;
+        for summary in summaries.iter().filter(|_| details) {
+            say(&format!(
+                "\n{}",
+                report::scenario_report(summary, words(format))
+            ))?;
+        }
     }
+    let page = report::regenerate(dir)?;
+    eprintln!("written: {}", page.display());
     Ok(0)
 }
 

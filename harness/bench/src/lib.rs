@@ -9,6 +9,7 @@
 pub mod arms;
 pub mod binaries;
 pub mod bpf;
+pub mod breakdown;
 pub mod cli;
 pub mod commands;
 pub mod doctor;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 /// One cell: one arm measured once within one block. Every field is a column of `raw.csv`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)] // a column that an older file lacks is 0
 pub struct Row {
     /// Block, from 0.
     pub block: usize,

@@ -30,6 +30,7 @@ pub fn summarise(scenario: &Scenario, run: Run<'_>) -> Summary {
         scenario: scenario.name.clone(),
         title: scenario.title.clone(),
         reproduces: scenario.reproduces.clone(),
+        sweep: scenario.point.clone(),
         quick: run.quick,
         load: load(scenario, run.rate),
         design,

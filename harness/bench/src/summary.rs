@@ -20,6 +20,9 @@ pub struct Summary {
     pub title: String,
     /// Which published experiment it repeats.
     pub reproduces: String,
+    /// The point this is of a sweep; null or absent for a scenario of its own.
+    #[serde(default)]
+    pub sweep: Option<SweepPoint>,
     /// True for `--quick`: fewer and shorter cells, wide intervals.
     pub quick: bool,
     /// How requests were sent.
@@ -52,6 +55,19 @@ pub struct Summary {
     pub attempts: Vec<Attempt>,
     /// Where, when and by which command.
     pub env: Env,
+}
+
+/// One point of a sweep: the same scenario with one key changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepPoint {
+    /// Name of the sweep: the file it is described in.
+    pub name: String,
+    /// What is changed, for an axis.
+    pub key: String,
+    /// Its value here: a number where the key has one, words otherwise.
+    pub value: String,
+    /// Place in the sweep, from 0.
+    pub position: usize,
 }
 
 /// How requests were sent.

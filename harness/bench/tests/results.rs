@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use kmesh_bench::binaries::{scenario_directory, workspace};
+use kmesh_bench::breakdown::{ArmBreakdown, Breakdown, Counts, Missing, PARTS, Part};
 use kmesh_bench::record::{Merged, Record, Row};
 use kmesh_bench::report::{self, Format, claim_rows, read_summaries, write_scenario};
 use kmesh_bench::scenario::{Catalogue, Scenario};
@@ -267,6 +268,9 @@ fn a_folder_holds_what_the_schema_says_and_can_be_read_back() {
             "env.json",
             "latency.svg",
             "ratios.svg",
+            "cpu.svg",
+            "blocks.svg",
+            "aa.svg",
             "artefacts/x/y.json",
             "histograms/kmesh.service.hdr",
         ] {
@@ -284,6 +288,7 @@ fn a_folder_holds_what_the_schema_says_and_can_be_read_back() {
             &record(&scenario("http-lb-long60-max"))
         )
     );
+    // A page from the folder alone.
     let reported = std::process::Command::new(env!("CARGO_BIN_EXE_kmesh-bench"))
         .arg("report")
         .arg(dir.path())
@@ -295,11 +300,99 @@ fn a_folder_holds_what_the_schema_says_and_can_be_read_back() {
         table.contains("5x over Envoy") && table.contains("not measured here yet"),
         "{table}"
     );
+    let page = std::fs::read_to_string(dir.path().join("report.html")).unwrap();
+    assert!(page.contains("Where the mesh loses") && page.contains("http-lb-long60-max"));
+    for outside in ["<script", "<link", "@import", "url(", " src="] {
+        assert!(!page.contains(outside), "the page needs {outside}");
+    }
+    let exports = dir.path().join("http-lb-long60-max/exports");
+    let fortio = std::fs::read_to_string(exports.join("fortio-http-lb-long60-max-kmesh.json"));
+    let fortio: serde_json::Value = serde_json::from_str(&fortio.unwrap()).unwrap();
+    assert_eq!(
+        fortio["DurationHistogram"]["Count"],
+        scenario("http-lb-long60-max").design.blocks,
+        "one value per block was put in"
+    );
+    let bencher = std::fs::read_to_string(exports.join("bencher.json")).unwrap();
+    let bencher: serde_json::Value = serde_json::from_str(&bencher).unwrap();
+    assert!(bencher["http-lb-long60-max/kmesh:direct"]["ratio-p50"]["lower_value"].is_number());
+    let metrics = std::fs::read_to_string(exports.join("metrics.prom")).unwrap();
+    assert!(
+        metrics
+            .lines()
+            .all(|line| line.starts_with('#') || line.starts_with("kmesh_bench_"))
+    );
     assert!(
         std::fs::read_to_string(dir.path().join("README.md"))
             .unwrap()
             .contains("| article's claim |")
     );
+}
+
+#[test]
+fn a_breakdown_is_drawn_and_answers_its_claims() {
+    let dir = tempfile::tempdir().unwrap();
+    let scenario = scenario("http-lb-long60-max");
+    let record = record(&scenario);
+    write_scenario(dir.path(), &summary(&scenario, &record), &record, &[]).unwrap();
+    let arm = |name: &str, traversals, governance: f64| ArmBreakdown {
+        name: name.into(),
+        requests: 1_000,
+        counts: Counts {
+            traversals: Some(traversals),
+            ..Counts::default()
+        },
+        parts: PARTS
+            .iter()
+            .map(|(part, _)| Part {
+                name: (*part).into(),
+                us: if *part == "governance" {
+                    governance
+                } else {
+                    traversals
+                },
+            })
+            .collect(),
+        samples: 100,
+        ..ArmBreakdown::default()
+    };
+    let breakdown = Breakdown {
+        schema: "kmesh-breakdown/1".into(),
+        scenario: scenario.name.clone(),
+        reference: "direct".into(),
+        arms: vec![arm("direct", 2.0, 0.0), arm("envoy-both", 6.02, 30.0)],
+        missing: vec![Missing {
+            figure: "copies".into(),
+            reason: "refused by this kernel".into(),
+        }],
+        command: vec!["kmesh-bench".into()],
+    };
+    let file = report::write_breakdown(dir.path(), &breakdown).unwrap();
+    let schema =
+        std::fs::read_to_string(workspace().join("results/breakdown-schema.json")).unwrap();
+    let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
+    let stored = std::fs::read_to_string(&file).unwrap();
+    let errors: Vec<String> = validator
+        .iter_errors(&serde_json::from_str(&stored).unwrap())
+        .map(|e| format!("{}: {e}", e.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+    let results = report::read_all(dir.path()).unwrap();
+    let rows = report::claim_rows_of(&results);
+    let of = |measured: &str| {
+        rows.iter()
+            .find(|row| row.measured.contains(measured))
+            .unwrap()
+    };
+    assert_eq!(of("traversals").verdict, Verdict::Held);
+    assert_eq!(
+        of("proxies' own code").verdict,
+        Verdict::NotHeld,
+        "45 % of what was added"
+    );
+    let page = std::fs::read_to_string(dir.path().join("report.html")).unwrap();
+    assert!(page.contains("Where the time goes") && page.contains("refused by this kernel"));
+    assert!(file.with_file_name("waterfall.svg").is_file());
 }
 
 #[test]
@@ -327,12 +420,9 @@ fn the_claim_table_reads_the_data() {
             .find(|row| row.measured.contains(measured))
             .unwrap()
     };
-    assert_eq!(
-        of("requests/s, kmesh : envoy-both, closed").verdict,
-        Verdict::Held
-    );
+    assert_eq!(of("requests/s, kmesh : envoy-both").verdict, Verdict::Held);
     assert_eq!(of("p50, kmesh-remote : direct").verdict, Verdict::NotHeld);
-    assert_eq!(of("envoy-both-sockmap").verdict, Verdict::NotTested);
+    assert_eq!(of("traversals").verdict, Verdict::NotTested);
     assert_eq!(of("TCP connections").verdict, Verdict::Held);
     let text = report::claim_table(&summaries, Format::Text);
     assert!(

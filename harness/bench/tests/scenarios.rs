@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use kmesh_bench::binaries::{Programs, scenario_directory};
-use kmesh_bench::scenario::{Catalogue, Scenario, load};
+use kmesh_bench::scenario::{Catalogue, Scenario, load, load_all};
 use kmesh_dataplanes::Resources;
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ fn all() -> Vec<Scenario> {
         .names()
         .unwrap()
         .iter()
-        .map(|name| catalogue.load(name).unwrap())
+        .flat_map(|name| catalogue.load_all(name).unwrap())
         .collect()
 }
 
@@ -24,12 +24,12 @@ fn all() -> Vec<Scenario> {
 fn every_scenario_loads_and_is_listed_in_the_readme() {
     let readme = fs::read_to_string(scenario_directory().join("README.md")).unwrap();
     let all = all();
-    assert!(all.len() >= 6);
+    assert!(all.len() >= 100, "{} with all points of sweeps", all.len());
     for scenario in all {
         assert!(
-            readme.contains(&format!("`{}`", scenario.name)),
+            readme.contains(&format!("`{}`", scenario.family())),
             "{} is missing in scenarios/README.md",
-            scenario.name
+            scenario.family()
         );
     }
 }
@@ -151,7 +151,7 @@ cell_ms = 100
     fs::write(dir.path().join("r.yaml"), "").unwrap();
     let path = dir.path().join("s.toml");
     fs::write(&path, BASE.replacen(from, to, 1)).unwrap();
-    match load(&path) {
+    match load_all(&path) {
         Ok(_) => String::new(),
         Err(error) => error
             .to_string()
@@ -275,6 +275,65 @@ fn extending_merges_tables_and_finds_cycles() {
         .unwrap();
     assert_eq!(long60.load.connections, 60, "from defaults.toml");
     assert_eq!(long60.design.blocks, 28, "its own");
+}
+
+#[test]
+fn a_sweep_is_a_list_of_scenarios() {
+    let catalogue = Catalogue::new(scenario_directory());
+    let points = catalogue.load_all("sweep-conns").unwrap();
+    let connections: Vec<u32> = points.iter().map(|point| point.load.connections).collect();
+    assert_eq!(connections.first(), Some(&1));
+    assert_eq!(connections.last(), Some(&4096));
+    let one = catalogue.load_all("sweep-conns.64").unwrap();
+    assert_eq!((one.len(), one[0].load.connections), (1, 64));
+    assert_eq!(one[0].point.as_ref().unwrap().name, "sweep-conns");
+    let error = catalogue
+        .load_all("sweep-conns.65")
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("\"sweep-conns.65\""), "{error}");
+    // A generated route table: the hit leads to v2 among a thousand.
+    let routes = catalogue
+        .load_all("sweep-routes.exact-1000-middle")
+        .unwrap();
+    let text = fs::read_to_string(&routes[0].resources).unwrap();
+    assert_eq!(
+        text.matches("\"v2\"").count(),
+        3,
+        "the route, the cluster and its load assignment"
+    );
+    assert_eq!(routes[0].traffic[0].path, "/route/500");
+}
+
+#[test]
+fn a_mistake_in_a_sweep_is_refused_at_its_list() {
+    let sweep = |text: &str| refusal("[split]", &format!("[sweep]\n{text}\n\n[split]"));
+    assert_eq!(sweep("key = \"load.connections\"\nvalues = [1, 2]"), "");
+    for (text, expected) in [
+        (
+            "key = \"load.connections\"\nvalues = [1, 0]",
+            "s.toml:32:1: sweep point 0: load.connections: must be at least 1",
+        ),
+        (
+            "key = \"nowhere.connections\"\nvalues = [1]",
+            "s.toml:31:1: sweep.key: \"nowhere.connections\" leads to no table",
+        ),
+        (
+            "key = \"load.connections\"\nvalues = []",
+            "s.toml:30:2: sweep: needs either values or points",
+        ),
+        (
+            "key = \"x\"\n[[sweep.points]]\nlabel = \"a b\"",
+            "is not a name of its own",
+        ),
+        ("keys = \"x\"", "s.toml:31:1: unknown field `keys`"),
+    ] {
+        let refusal = sweep(text);
+        assert!(
+            refusal.contains(expected),
+            "{text}: {refusal:?} lacks {expected:?}"
+        );
+    }
 }
 
 #[test]

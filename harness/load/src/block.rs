@@ -62,13 +62,23 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(block: &Block, pace: Pace, ledger: Ledger, seed: u64, start_ns: u64) -> Self {
+    /// `seed` of the gaps, and the due times of a replay (empty for none).
+    pub(crate) fn new(
+        block: &Block,
+        pace: Pace,
+        ledger: Ledger,
+        (seed, due_us): (u64, &[u64]),
+        start_ns: u64,
+    ) -> Self {
         let measure_ns = start_ns + block.warmup.as_nanos() as u64;
         let end = |duration: Duration| measure_ns + duration.as_nanos() as u64;
         Self {
             ledger,
             schedule: match pace {
                 Pace::Closed => None,
+                Pace::Open { rate, .. } if !due_us.is_empty() => {
+                    Some(Schedule::replay(rate, due_us))
+                }
                 Pace::Open { rate, arrivals } => Some(Schedule::new(rate, arrivals, seed)),
             },
             start_ns,
@@ -160,7 +170,7 @@ mod tests {
             &block,
             pace,
             Ledger::new(1, pace != Pace::Closed, SeqCheck::Off),
-            1,
+            (1, &[]),
             start_ns,
         )
     }

@@ -81,7 +81,10 @@ impl Engine {
         let count = plan.connections as usize;
         let targets = plan.targets.iter().cycle().take(count);
         Ok(Self {
-            mix: Mix::new(&weights, plan.seed),
+            mix: match &plan.replay {
+                Some(replay) => Mix::in_order(replay.order.clone()),
+                None => Mix::new(&weights, plan.seed),
+            },
             templates,
             poller: Poller::new(count.min(1024)).map_err(EngineError::Poll)?,
             slots: targets.map(|target| Slot::new(*target, reader())).collect(),
@@ -230,7 +233,11 @@ impl Engine {
         }
         let seed = self.plan.seed.wrapping_add(self.blocks);
         let ledger = Ledger::new(self.templates.len(), pace != Pace::Closed, self.plan.seq);
-        Run::new(block, pace, ledger, seed, start_ns)
+        let due_us = match &self.plan.replay {
+            Some(replay) => replay.due_us.as_slice(),
+            None => &[],
+        };
+        Run::new(block, pace, ledger, (seed, due_us), start_ns)
     }
 
     /// Starts every request that is due and has a free connection; returns the time afterwards.

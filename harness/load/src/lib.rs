@@ -24,6 +24,7 @@ pub mod ledger;
 pub mod mix;
 pub mod plan;
 pub mod protocol;
+pub mod replay;
 pub mod request;
 pub mod response;
 pub mod result;

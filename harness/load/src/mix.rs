@@ -26,6 +26,8 @@ pub struct Mix {
     deck: Vec<u32>,
     next: usize,
     rng: SmallRng,
+    /// Whether each cycle is dealt anew; a replay keeps its order.
+    shuffled: bool,
 }
 
 impl Mix {
@@ -49,6 +51,18 @@ impl Mix {
             deck,
             next,
             rng: SmallRng::seed_from_u64(seed),
+            shuffled: true,
+        }
+    }
+
+    /// Deals `order` as it is, again and again. It must not be empty.
+    pub fn in_order(order: Vec<u32>) -> Self {
+        assert!(!order.is_empty(), "a replay needs at least one request");
+        Self {
+            deck: order,
+            next: 0,
+            rng: SmallRng::seed_from_u64(0),
+            shuffled: false,
         }
     }
 
@@ -58,7 +72,9 @@ impl Mix {
             return self.deck[0] as usize;
         }
         if self.next == self.deck.len() {
-            self.deck.shuffle(&mut self.rng);
+            if self.shuffled {
+                self.deck.shuffle(&mut self.rng);
+            }
             self.next = 0;
         }
         let class = self.deck[self.next];
@@ -100,6 +116,13 @@ mod tests {
                 prop_assert_eq!(a.deal(), b.deal());
             }
         }
+    }
+
+    #[test]
+    fn a_replay_keeps_its_order() {
+        let mut mix = Mix::in_order(vec![2, 0, 1]);
+        let dealt: Vec<usize> = (0..7).map(|_| mix.deal()).collect();
+        assert_eq!(dealt, [2, 0, 1, 2, 0, 1, 2]);
     }
 
     #[test]

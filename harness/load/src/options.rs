@@ -1,6 +1,7 @@
 //! The command line: fortio's names where fortio has the option.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kmesh_load::engine::Block;
 use kmesh_load::fortio::Labels;
 use kmesh_load::plan::{Arrivals, Idle, Pace, Plan, Protocol, RequestClass, Reuse, SeqCheck};
+use kmesh_load::replay;
 
 /// Open- and closed-loop HTTP/1.1 load generator that checks every answer.
 ///
@@ -39,6 +41,9 @@ pub(crate) struct Run {
     /// Take the whole plan from this JSON file instead of the flags
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
     pub(crate) plan: Option<String>,
+    /// Send the requests of this log in its order, and with --qps its gaps (JSON lines or vegeta's targets)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["plan", "number"])]
+    pub(crate) replay: Option<PathBuf>,
     /// Connections
     #[arg(short, long, value_name = "N", default_value_t = 4)]
     pub(crate) connections: u32,
@@ -138,7 +143,7 @@ pub(crate) enum IdleName {
 impl Run {
     /// The plan these flags describe.
     pub(crate) fn plan(&self) -> anyhow::Result<Plan> {
-        let plan = match (&self.plan, &self.url) {
+        let mut plan = match (&self.plan, &self.url) {
             (Some(path), _) => {
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("cannot read the plan {path}"))?;
@@ -147,6 +152,19 @@ impl Run {
             (None, Some(url)) => self.plan_for(url)?,
             (None, None) => bail!("give --url or --plan"),
         };
+        if let Some(path) = &self.replay {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the log {}", path.display()))?;
+            let entries =
+                replay::parse(&text).with_context(|| format!("log {}", path.display()))?;
+            let (mut kinds, order) = replay::classes(&entries);
+            for kind in &mut kinds {
+                kind.expect.clone_from(&self.expect);
+                kind.status = self.status;
+            }
+            plan.mix = kinds;
+            plan.replay = Some(order);
+        }
         plan.validate()?;
         Ok(plan)
     }

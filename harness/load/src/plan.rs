@@ -46,6 +46,9 @@ pub struct Plan {
     /// Request classes; at least one for HTTP, none for TCP echo.
     #[serde(default)]
     pub mix: Vec<RequestClass>,
+    /// Send the classes in this order instead of at random by weight. HTTP only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
     /// A request without a complete answer after this many milliseconds is an error (`timeout`) and
     /// its connection is closed. 1..=600000.
     #[serde(default = "default_timeout_ms")]
@@ -59,6 +62,18 @@ pub struct Plan {
     /// What to demand of the `x-request-seq` response header.
     #[serde(default)]
     pub seq: SeqCheck,
+}
+
+/// A sequence of requests, begun anew when it ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    /// Places in `mix`.
+    pub order: Vec<u32>,
+    /// When each was due, microseconds from the first, never going back; empty for even gaps. In an open loop the gaps
+    /// are scaled so that their mean meets the offered rate.
+    #[serde(default)]
+    pub due_us: Vec<u64>,
 }
 
 /// When requests start.
@@ -240,6 +255,7 @@ impl Plan {
             reuse: Reuse::Keepalive,
             protocol: Protocol::Http,
             mix,
+            replay: None,
             timeout_ms: default_timeout_ms(),
             seed: 0,
             idle: Idle::Hybrid,
@@ -372,6 +388,24 @@ impl Plan {
                     format!("{} is not in 200..=599", class.status),
                 );
             }
+        }
+        if let Some(replay) = &self.replay {
+            let beyond = |class: &&u32| **class as usize >= self.mix.len();
+            if let Some(class) = replay.order.iter().find(beyond) {
+                return refuse(
+                    "replay.order".to_owned(),
+                    format!("names class {class} of {}", self.mix.len()),
+                );
+            }
+            let timed = replay.due_us.is_empty() || replay.due_us.len() == replay.order.len();
+            if replay.order.is_empty() || !timed || !replay.due_us.is_sorted() {
+                return refuse(
+                    "replay".to_owned(),
+                    "needs requests, and one due time for each, never going back, or none"
+                        .to_owned(),
+                );
+            }
+            return Ok(());
         }
         let weights: Vec<u32> = self.mix.iter().map(|class| class.weight).collect();
         let cycle = crate::mix::cycle_len(&weights);

@@ -19,6 +19,8 @@ pub struct Schedule {
     /// Sum of the gaps so far (Poisson).
     elapsed_ns: f64,
     next_ns: u64,
+    /// Due times of one round of a replay, in nanoseconds; the first is 0. Empty for none.
+    round_ns: Vec<f64>,
 }
 
 impl Schedule {
@@ -32,7 +34,27 @@ impl Schedule {
             index: 0,
             elapsed_ns: 0.0,
             next_ns: 0,
+            round_ns: Vec::new(),
         }
+    }
+
+    /// The gaps of a log, scaled so that a round of `n` requests takes `n / rate` seconds; the gap after the last request
+    /// is the mean one. A log of one moment becomes even gaps.
+    pub fn replay(rate: f64, due_us: &[u64]) -> Self {
+        let mut schedule = Self::new(rate, Arrivals::Uniform, 0);
+        let (first, last) = (
+            due_us.first().copied().unwrap_or(0),
+            due_us.last().copied().unwrap_or(0),
+        );
+        let gaps = due_us.len().saturating_sub(1) as f64;
+        let scale = gaps * schedule.gap_ns / (last - first) as f64;
+        if scale.is_finite() && scale > 0.0 {
+            schedule.round_ns = due_us
+                .iter()
+                .map(|due| (due - first) as f64 * scale)
+                .collect();
+        }
+        schedule
     }
 
     /// When the next request is due.
@@ -44,6 +66,13 @@ impl Schedule {
     pub fn pop(&mut self) -> u64 {
         let due = self.next_ns;
         self.index += 1;
+        if !self.round_ns.is_empty() {
+            let length = self.round_ns.len() as u64;
+            let (round, place) = (self.index / length, self.index % length);
+            let start = (round * length) as f64 * self.gap_ns;
+            self.next_ns = (start + self.round_ns[place as usize]) as u64;
+            return due;
+        }
         self.next_ns = match self.arrivals {
             // From the index, not from the last due time: rounding never adds up.
             Arrivals::Uniform => (self.index as f64 * self.gap_ns) as u64,
@@ -62,6 +91,16 @@ mod tests {
     use super::*;
     use crate::distribution::Recorder;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_replay_keeps_the_shape_and_meets_the_rate() {
+        // Gaps 1, 3 at a rate of 1 per second: the mean gap is 1 s, so a round takes 3 s.
+        let mut schedule = Schedule::replay(1.0, &[10, 11, 14]);
+        let due: Vec<u64> = (0..6).map(|_| schedule.pop() / 1_000_000).collect();
+        assert_eq!(due, [0, 500, 2_000, 3_000, 3_500, 5_000]);
+        let mut even = Schedule::replay(2.0, &[7, 7]);
+        assert_eq!((even.pop(), even.pop()), (0, 500_000_000));
+    }
 
     proptest! {
         #[test]

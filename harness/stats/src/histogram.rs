@@ -88,6 +88,11 @@ impl Latency {
         (!self.0.is_empty()).then(|| self.0.mean() / 1_000.0)
     }
 
+    /// Standard deviation in microseconds; `None` when empty. For fortio-style summaries only.
+    pub fn stdev_us(&self) -> Option<f64> {
+        (!self.0.is_empty()).then(|| self.0.stdev() / 1_000.0)
+    }
+
     /// Largest value in microseconds; `None` when empty.
     pub fn max_us(&self) -> Option<f64> {
         (!self.0.is_empty()).then(|| self.0.max() as f64 / 1_000.0)

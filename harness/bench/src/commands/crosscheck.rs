@@ -3,7 +3,7 @@
 use super::{progress_bar, say};
 use crate::binaries::Programs;
 use crate::cli::{Crosscheck, Format};
-use crate::report::{Stored, Table};
+use crate::report::{StoredFile, Table};
 use crate::run::{
     AGREE, Arena, CrossOptions, Crossed, Foreign, Group, Interrupt, RunError, cross, suits,
 };
@@ -80,7 +80,7 @@ fn chosen(asked: &[Foreign]) -> Vec<Foreign> {
 /// What `run --generator` adds to a scenario's result.
 pub(super) struct AfterRun {
     pub(super) text: String,
-    pub(super) stored: Stored,
+    pub(super) stored: StoredFile,
 }
 
 /// Checks every arm of a scenario that has just been measured.

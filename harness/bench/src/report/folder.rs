@@ -1,6 +1,11 @@
-//! The results folder: `DIR/SCENARIO/{summary.json, raw.csv, env.json, README.md, *.svg, histograms/, artefacts/}`.
+//! The results folder: `DIR/SCENARIO/{summary.json, raw.csv, env.json, README.md, *.svg, histograms/, artefacts/,
+//! exports/}`, `DIR/report.html` and `DIR/README.md` over all of them.
 
-use super::words::{Format, claim_table, scenario_report};
+use super::claims::{ClaimRow, claim_rows, claim_rows_of};
+use super::losses::losses;
+use super::stored::{self, io, read_summary};
+use super::words::{Format, claims_as_table, loss_lines, scenario_report};
+use crate::breakdown::Breakdown;
 use crate::record::{self, Record};
 use crate::summary::{SCHEMA, Summary};
 use std::fmt::Write as _;
@@ -37,6 +42,24 @@ pub enum ReadError {
         /// What it says.
         found: String,
     },
+    /// Rows that cannot be read.
+    #[error("{path}: not the rows of a run: {source}")]
+    Rows {
+        /// The file.
+        path: PathBuf,
+        /// The reader's words, with the line.
+        #[source]
+        source: csv::Error,
+    },
+    /// A histogram that cannot be read.
+    #[error("{path}: {source}")]
+    Histogram {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: kmesh_stats::Error,
+    },
     /// No summary below the folder.
     #[error("{0}: no */summary.json in it; was it written by `kmesh-bench run --out`?")]
     Empty(PathBuf),
@@ -45,7 +68,8 @@ pub enum ReadError {
 /// A file to be stored with a result: path relative to the scenario's folder, and content.
 pub type Stored = (String, Vec<u8>);
 
-/// Writes one scenario's folder, and refreshes the claim table of the whole result in `DIR/README.md`.
+/// Writes one scenario's folder, and refreshes the claim table of the whole result in `DIR/README.md`; [`regenerate`]
+/// makes the rest.
 ///
 /// # Errors
 /// Whatever the file system answers.
@@ -63,9 +87,6 @@ pub fn write_scenario(
         record::to_csv(&summary.scenario, &record.rows).as_bytes(),
     )?;
     put(&folder.join("README.md"), readme(summary).as_bytes())?;
-    for (name, drawing) in super::plot::svg(summary, record) {
-        put(&folder.join(name), drawing.as_bytes())?;
-    }
     for (arm, merged) in &record.merged {
         for (kind, latency) in [("service", &merged.service), ("intended", &merged.intended)] {
             if latency.count() > 0
@@ -81,9 +102,70 @@ pub fn write_scenario(
     for (name, content) in files {
         put(&folder.join(name), content)?;
     }
+    for (name, drawing) in super::plot::svg(summary, record) {
+        put(&folder.join(name), drawing.as_bytes())?;
+    }
     let all = read_summaries(dir)?;
-    put(&dir.join("README.md"), overview(&all).as_bytes())?;
+    let text = overview(&all, &claim_rows(&all));
+    put(&dir.join("README.md"), text.as_bytes())?;
     Ok(folder)
+}
+
+/// Writes `DIR/SCENARIO/breakdown.json`; where `DIR` holds results, its page is made again.
+///
+/// # Errors
+/// Whatever the file system answers.
+pub fn write_breakdown(dir: &Path, breakdown: &Breakdown) -> Result<PathBuf, ReadError> {
+    let folder = dir.join(&breakdown.scenario);
+    let file = folder.join("breakdown.json");
+    put(&file, &pretty(breakdown))?;
+    if folder.join("summary.json").is_file() {
+        regenerate(dir)?;
+    }
+    Ok(file)
+}
+
+/// Makes everything that follows from the stored figures again: `report.html`, `README.md`, the drawings
+/// and `exports/` of every scenario, and returns the page's path. Nothing is measured.
+///
+/// # Errors
+/// Files that cannot be read or written.
+pub fn regenerate(dir: &Path) -> Result<PathBuf, ReadError> {
+    let results = stored::read_all(dir)?;
+    let page = dir.join("report.html");
+    put(&page, super::html::page(&results).as_bytes())?;
+    for stored in &results {
+        // A folder of one scenario holds its files itself.
+        let own = dir.join(&stored.summary.scenario);
+        let folder = if own.is_dir() { own } else { dir.to_owned() };
+        for (name, drawing) in super::plot::svg(&stored.summary, &stored.record) {
+            put(&folder.join(name), drawing.as_bytes())?;
+        }
+        if let Some(breakdown) = &stored.breakdown {
+            let size = super::plot::Size::DESK;
+            for (name, drawing) in [
+                ("breakdown.svg", super::plot::parts(breakdown, size)),
+                (
+                    "waterfall.svg",
+                    super::plot::waterfall(breakdown, "envoy-both", size),
+                ),
+            ] {
+                if let Some(drawing) = drawing {
+                    put(&folder.join(name), drawing.as_bytes())?;
+                }
+            }
+        }
+        for (name, text) in super::export::all(stored) {
+            put(&folder.join("exports").join(name), text.as_bytes())?;
+        }
+    }
+    if !dir.join("summary.json").is_file() {
+        let claims = claim_rows_of(&results);
+        let summaries: Vec<Summary> = results.into_iter().map(|stored| stored.summary).collect();
+        let text = overview(&summaries, &claims);
+        put(&dir.join("README.md"), text.as_bytes())?;
+    }
+    Ok(page)
 }
 
 /// Reads every `DIR/*/summary.json`, by name of the scenario; `DIR` may also be one scenario's folder.
@@ -91,10 +173,6 @@ pub fn write_scenario(
 /// # Errors
 /// Nothing there, or files that are not summaries.
 pub fn read_summaries(dir: &Path) -> Result<Vec<Summary>, ReadError> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ReadError::Io { path, source }
-    };
     let mut files = vec![dir.join("summary.json")];
     for entry in fs::read_dir(dir).map_err(io(dir))? {
         files.push(entry.map_err(io(dir))?.path().join("summary.json"));
@@ -104,39 +182,14 @@ pub fn read_summaries(dir: &Path) -> Result<Vec<Summary>, ReadError> {
     if files.is_empty() {
         return Err(ReadError::Empty(dir.to_owned()));
     }
-    files
-        .iter()
-        .map(|file| {
-            let text = fs::read_to_string(file).map_err(io(file))?;
-            let format = |source| ReadError::Format {
-                path: file.clone(),
-                source,
-            };
-            let value: serde_json::Value = serde_json::from_str(&text).map_err(format)?;
-            let found = value
-                .get("schema")
-                .and_then(|schema| schema.as_str())
-                .unwrap_or_default();
-            if found != SCHEMA {
-                return Err(ReadError::Schema {
-                    path: file.clone(),
-                    found: found.to_owned(),
-                });
-            }
-            serde_json::from_value(value).map_err(format)
-        })
-        .collect()
+    files.iter().map(|file| read_summary(file)).collect()
 }
 
 fn put(path: &Path, content: &[u8]) -> Result<(), ReadError> {
-    let io = |source| ReadError::Io {
-        path: path.to_owned(),
-        source,
-    };
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(io)?;
+        fs::create_dir_all(parent).map_err(io(parent))?;
     }
-    fs::write(path, content).map_err(io)
+    fs::write(path, content).map_err(io(path))
 }
 
 fn readme(summary: &Summary) -> String {
@@ -161,7 +214,7 @@ fn readme(summary: &Summary) -> String {
     text
 }
 
-fn overview(summaries: &[Summary]) -> String {
+fn overview(summaries: &[Summary], claims: &[ClaimRow]) -> String {
     let mut text = String::from("# Results\n\n");
     if let Some(first) = summaries.first() {
         let _ = writeln!(
@@ -174,8 +227,10 @@ fn overview(summaries: &[Summary]) -> String {
         );
     }
     text += "What the article claims, and what was measured here (ratios within one interleaved run):\n\n";
-    text += &claim_table(summaries, Format::Markdown);
-    text.push('\n');
+    text += &claims_as_table(claims, Format::Markdown);
+    text += "\nWhere the mesh loses (every comparison whose interval goes against it):\n\n";
+    text += &loss_lines(&losses(summaries), Format::Markdown);
+    text += "\n`report.html` shows all of it with drawings; `kmesh-bench report DIR` makes it again from these files.\n\n";
     for summary in summaries {
         text += &scenario_report(summary, Format::Markdown);
         text.push('\n');

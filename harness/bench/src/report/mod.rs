@@ -1,13 +1,26 @@
-//! What people read: tables, claim table, plot, results folder.
+//! What people read: tables, claim table, drawings, page, exports, results folder.
 
 mod claims;
+mod export;
 mod folder;
-mod plot;
+mod html;
+mod losses;
+pub mod plot;
+mod profile;
+mod stored;
 mod table;
 mod words;
 
-pub use claims::{ClaimRow, claim_rows, subjects};
-pub use folder::{ReadError, Stored, read_summaries, write_scenario};
-pub use plot::svg;
+pub use claims::{ClaimRow, claim_rows, claim_rows_of, subjects};
+pub use folder::{
+    ReadError, Stored as StoredFile, read_summaries, regenerate, write_breakdown, write_scenario,
+};
+pub use html::page;
+pub use losses::{Loss, losses};
+pub use profile::breakdown_tables;
+pub use stored::{Stored, read_all};
 pub use table::Table;
-pub use words::{Compared, Format, claim_table, compared, comparison, scenario_report};
+pub use words::{
+    ClaimLine, Compared, Format, claim_lines, claim_table, claims_as_table, compared, comparison,
+    loss_lines, scenario_report,
+};

@@ -1,6 +1,7 @@
 //! A result as text or Markdown.
 
-use super::claims::claim_rows;
+use super::claims::{ClaimRow, claim_rows};
+use super::losses::Loss;
 use super::table::Table;
 use crate::evaluate::find_ratio;
 use crate::summary::{ArmSummary, Ratio, Summary};
@@ -17,37 +18,128 @@ pub enum Format {
     Markdown,
 }
 
-fn render(table: &Table, format: Format) -> String {
+pub(super) fn render(table: &Table, format: Format) -> String {
     match format {
         Format::Text => table.text(),
         Format::Markdown => table.markdown(),
     }
 }
 
-/// The claim table.
+/// The claim table of summaries alone.
 pub fn claim_table(summaries: &[Summary], format: Format) -> String {
+    claims_as_table(&claim_rows(summaries), format)
+}
+
+/// The claim table: one line per claim, closed and open loop side by side.
+pub fn claims_as_table(rows: &[ClaimRow], format: Format) -> String {
     let mut table = Table::new(
         &[
             "article's claim",
+            "article",
             "measured here",
-            "scenario",
-            "value [95 %]",
+            "closed loop [95 %]",
+            "open loop [95 %]",
             "verdict",
+            "scenario",
         ],
-        3..4,
+        3..5,
     );
-    for row in claim_rows(summaries) {
-        let verdict = match (&row.caveat, row.verdict) {
-            (Some(caveat), verdict) => format!("{verdict} ({caveat})"),
-            (None, Verdict::NotTested) => "not measured here yet".to_owned(),
-            (None, verdict) => verdict.to_string(),
-        };
-        let value = row
-            .value
-            .map_or_else(|| "-".to_owned(), |value| value.to_string());
-        table.row(vec![row.claim, row.measured, row.scenario, value, verdict]);
+    for line in claim_lines(rows) {
+        table.row(vec![
+            line.claim,
+            line.figure,
+            line.measured,
+            line.closed,
+            line.open,
+            line.verdict,
+            line.scenarios.join(", "),
+        ]);
     }
     render(&table, format)
+}
+
+/// One claim with its answers of both loops in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimLine {
+    /// The article's claim.
+    pub claim: String,
+    /// The article's figure.
+    pub figure: String,
+    /// What was measured.
+    pub measured: String,
+    /// Value in a closed loop, or a count.
+    pub closed: String,
+    /// Value in an open loop.
+    pub open: String,
+    /// Verdicts, one word when the loops agree.
+    pub verdict: String,
+    /// Scenarios that were asked.
+    pub scenarios: Vec<String>,
+}
+
+/// Rows of one claim become one line.
+pub fn claim_lines(rows: &[ClaimRow]) -> Vec<ClaimLine> {
+    rows.chunk_by(|a, b| a.claim == b.claim && a.measured == b.measured)
+        .filter_map(|answers| {
+            let first = answers.first()?;
+            let value = |pace: &[&str]| {
+                answers
+                    .iter()
+                    .find(|row| pace.contains(&row.pace.as_str()))
+                    .and_then(|row| row.value)
+                    .map_or_else(|| "-".to_owned(), |value| value.to_string())
+            };
+            let mut scenarios: Vec<String> = Vec::new();
+            for row in answers {
+                if !scenarios.contains(&row.scenario) {
+                    scenarios.push(row.scenario.clone());
+                }
+            }
+            Some(ClaimLine {
+                claim: first.claim.clone(),
+                figure: first.figure.clone(),
+                measured: first.measured.clone(),
+                closed: value(&["closed", "count"]),
+                open: value(&["open"]),
+                verdict: verdict_words(answers),
+                scenarios,
+            })
+        })
+        .collect()
+}
+
+fn verdict_words(answers: &[ClaimRow]) -> String {
+    let word = |row: &ClaimRow| match (&row.caveat, row.verdict) {
+        (Some(caveat), verdict) => format!("{verdict} ({caveat})"),
+        (None, Verdict::NotTested) => "not measured here yet".to_owned(),
+        (None, verdict) => verdict.to_string(),
+    };
+    let words: Vec<String> = answers.iter().map(word).collect();
+    match words.split_first() {
+        Some((first, rest)) if rest.iter().all(|other| other == first) => first.clone(),
+        _ => answers
+            .iter()
+            .zip(&words)
+            .map(|(row, word)| format!("{}: {word}", row.pace))
+            .collect::<Vec<_>>()
+            .join("; "),
+    }
+}
+
+/// Where the mesh loses, one line each, worst first; a sentence when nothing is lost.
+pub fn loss_lines(found: &[Loss], format: Format) -> String {
+    if found.is_empty() {
+        return "No comparison in these results goes against the mesh.\n".to_owned();
+    }
+    let bullet = match format {
+        Format::Text => "  ",
+        Format::Markdown => "- ",
+    };
+    let mut text = String::new();
+    for loss in found {
+        let _ = writeln!(text, "{bullet}{}: {}", loss.scenario, loss.words);
+    }
+    text
 }
 
 /// One scenario: the arms, the ratios against reference and baseline, the verdict.

@@ -35,9 +35,40 @@ pub(super) fn measure(
     let before = counters(contestant)?;
     let ticks = Ticks::now();
     let rate = Some(place.rate.unwrap_or(0.0));
-    let result = contestant
-        .generator
-        .run(scenario, design.cell_ms, design.warmup_ms, rate)?;
+    let Contestant {
+        generator,
+        background,
+        followed,
+        name,
+        ..
+    } = &mut *contestant;
+    let result = std::thread::scope(|scope| {
+        let (going, end) = std::sync::mpsc::channel::<()>();
+        let changing = followed
+            .as_mut()
+            .map(|followed| scope.spawn(move || followed.keep_changing(&end)));
+        let others: Vec<_> = background
+            .iter_mut()
+            .map(|(other, rate)| {
+                let rate = Some(rate.unwrap_or(0.0));
+                scope.spawn(move || other.run(scenario, design.cell_ms, design.warmup_ms, rate))
+            })
+            .collect();
+        let result = generator.run(scenario, design.cell_ms, design.warmup_ms, rate);
+        drop(going);
+        if let Some(Err(error)) = changing.and_then(|thread| thread.join().ok()) {
+            return Err(RunError::Generator {
+                arm: name.clone(),
+                message: format!("its configuration cannot be changed: {error}"),
+            });
+        }
+        for other in others {
+            other
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        result
+    })?;
     let steal = Ticks::now().steal_since(&ticks);
     let after = counters(contestant)?;
     let arm = contestant.name.clone();

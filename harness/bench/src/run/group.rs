@@ -1,6 +1,7 @@
 //! Scenarios that need the same labs share them: bringing arms up costs more than measuring them.
 
 use super::generator::Generator;
+use super::swap::Followed;
 use super::{Interrupt, RunError, connections, traffic};
 use crate::binaries::Programs;
 use crate::scenario::{Profile, Scenario};
@@ -56,13 +57,19 @@ pub(crate) fn same_lab(a: &Scenario, b: &Scenario) -> bool {
         && a.resources == b.resources
         && a.placement == b.placement
         && a.envoy_profile == b.envoy_profile
+        && a.mutant == b.mutant
+        && a.swap == b.swap
 }
 
 /// One arm that is up, with its generator.
 pub(super) struct Contestant {
     pub(super) name: String,
     pub(super) generator: Generator,
+    /// Generators of the scenario at hand in other pods; loaded whenever the arm is measured.
+    pub(super) background: Vec<(Generator, Option<f64>)>,
     pub(super) arm: Box<dyn RunningArm>,
+    /// The arm's own configuration file, where the scenario changes it.
+    pub(super) followed: Option<Followed>,
     /// TCP connections that were open before any load, such as a proxy's own.
     pub(super) idle_connections: f64,
 }
@@ -182,7 +189,7 @@ impl Arena {
 /// A scenario as the arms see it.
 pub(crate) fn arm_plan<'a>(scenario: &'a Scenario, programs: &Programs) -> ArmPlan<'a> {
     ArmPlan {
-        scenario_name: &scenario.name,
+        scenario_name: scenario.family(),
         topology: &scenario.topology,
         client: &scenario.client,
         servers: scenario
@@ -217,8 +224,20 @@ pub(crate) fn arm_plan<'a>(scenario: &'a Scenario, programs: &Programs) -> ArmPl
 
 fn bring_up(lane: &Lane, scenario: &Scenario) -> Result<Contestant, RunError> {
     let name = lane.name.as_str();
+    let followed = Followed::of(scenario, name).map_err(|source| RunError::Generator {
+        arm: name.to_owned(),
+        message: format!("its configuration file: {source}"),
+    })?;
     let mut plan = arm_plan(scenario, &lane.programs);
-    if let Some(replaced) = &lane.server_params {
+    if let Some(followed) = &followed {
+        plan.resources_yaml = followed.path();
+    }
+    let mutant = scenario
+        .mutant
+        .as_ref()
+        .filter(|mutant| mutant.arm == lane.arm)
+        .map(|mutant| &mutant.params);
+    if let Some(replaced) = lane.server_params.as_ref().or(mutant) {
         for server in &mut plan.servers {
             if let ServerKind::Http { default_params, .. } = &mut server.kind {
                 default_params.clone_from(replaced);
@@ -239,7 +258,9 @@ fn bring_up(lane: &Lane, scenario: &Scenario) -> Result<Contestant, RunError> {
     Ok(Contestant {
         name: name.to_owned(),
         generator,
+        background: Vec::new(),
         arm,
+        followed,
         idle_connections,
     })
 }

@@ -1,5 +1,6 @@
 //! Running scenarios: every arm up at once, blocks of cells in balanced order, one generator per arm.
 
+mod breakdown;
 mod cell;
 mod connections;
 mod crosscheck;
@@ -10,8 +11,10 @@ mod interrupt;
 mod retry;
 mod scenario;
 mod stall;
+mod swap;
 mod traffic;
 
+pub use breakdown::breakdown;
 pub use crosscheck::{AGREE, CrossOptions, Crossed, cross, suits};
 pub use foreign::Foreign;
 pub(crate) use group::arm_plan;

@@ -1,17 +1,20 @@
 //! One scenario on arms that are up: probe, blocks, figures, verdict.
 
 use super::cell::{self, Place};
+use super::generator::Generator;
 use super::group::{Arena, Contestant};
 use super::{Interrupt, RunError, connections, traffic};
+use crate::binaries::Programs;
 use crate::bpf;
 use crate::machine::Ticks;
 use crate::record::Record;
-use crate::report::Stored;
+use crate::report::StoredFile;
 use crate::scenario::{Connection, Design, Loop, Rate, Scenario};
 use crate::summarise::{Run, summarise};
 use crate::summary::{Env, Status, Summary};
 use indicatif::ProgressBar;
 use kmesh_stats::williams;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Length of the closed-loop look at each arm before the blocks, milliseconds: fills pools and caches,
@@ -37,7 +40,7 @@ pub struct Measured {
     /// The rows behind them.
     pub record: Record,
     /// Configuration as it was in force, by path below the result's folder.
-    pub artefacts: Vec<Stored>,
+    pub artefacts: Vec<StoredFile>,
 }
 
 /// Runs one scenario on the arms of its group that it names. Stops at one of the design's looks when
@@ -229,10 +232,12 @@ fn prepare(
     progress: &ProgressBar,
 ) -> Result<Option<f64>, RunError> {
     let mut slowest = f64::INFINITY;
+    let load = &Programs::locate().load;
     for contestant in contestants.iter_mut() {
         progress.set_message(format!("{}: preparing {}", scenario.name, contestant.name));
+        let name = contestant.name.clone();
         let arm_failed = |source: kmesh_dataplanes::ArmError| RunError::Arm {
-            arm: contestant.name.clone(),
+            arm: name.clone(),
             source,
         };
         let decides = contestant.arm.decides();
@@ -246,6 +251,7 @@ fn prepare(
         contestant
             .generator
             .prepare(&scenario.name, traffic::plan(scenario, targets, decides))?;
+        start_background(contestant, scenario, load)?;
         let probe =
             contestant
                 .generator
@@ -268,17 +274,51 @@ fn prepare(
     })
 }
 
+/// Starts a generator in each pod of the scenario's background load and opens its connections.
+fn start_background(
+    contestant: &mut Contestant,
+    scenario: &Scenario,
+    program: &Path,
+) -> Result<(), RunError> {
+    contestant.background.clear();
+    let arm = contestant.name.clone();
+    let failed = |source| RunError::Arm {
+        arm: arm.clone(),
+        source,
+    };
+    for background in &scenario.background {
+        let vip = background.vip.or(scenario.vip);
+        for pod in &background.pods {
+            let pod = contestant
+                .arm
+                .lab()
+                .pod(pod)
+                .map_err(|error| failed(error.into()))?;
+            let cpu = scenario.placement.generator.first().copied();
+            let mut generator = Generator::start(&arm, program, pod, cpu)?;
+            let targets = vip
+                .map(|vip| contestant.arm.targets(vip))
+                .unwrap_or_default();
+            let plan = traffic::background(scenario, background, targets, contestant.arm.decides());
+            generator.prepare(&scenario.name, plan)?;
+            contestant.background.push((generator, background.rate));
+        }
+    }
+    Ok(())
+}
+
 /// Closes the connections and collects what each data plane was given.
 fn finish(
     contestants: &mut [&mut Contestant],
     scenario: &Scenario,
-) -> Result<Vec<Stored>, RunError> {
+) -> Result<Vec<StoredFile>, RunError> {
     let mut artefacts = Vec::new();
     if let Ok(resources) = std::fs::read(&scenario.resources) {
         artefacts.push(("artefacts/resources.yaml".to_owned(), resources));
     }
     for contestant in contestants.iter_mut() {
         contestant.generator.close(&scenario.name)?;
+        contestant.background.clear();
         let arm = contestant.name.clone();
         let files = contestant
             .arm

@@ -1,10 +1,16 @@
 //! Checks that need the whole scenario: names that must exist, numbers that must make sense.
 
 use super::source::{Source, locate};
+use kmesh_load::replay::{self, Entry};
 use kmesh_stats::Predicate;
 use netns_lab::TopologyError;
 
-use super::{Design, Expectation, Loop, Protocol, Rate, Scenario, ScenarioError, Subject};
+use super::{
+    Connection, Design, Expectation, Loop, Protocol, Rate, Scenario, ScenarioError, Subject,
+};
+
+/// Shortest padding header: `a-pad-000: x` and the line end.
+pub(crate) const PADDING_LEAST: u32 = 14;
 
 /// Checks `scenario` and fills in its parsed expectations.
 pub(super) fn check(scenario: &mut Scenario, chain: &[Source]) -> Result<(), ScenarioError> {
@@ -14,7 +20,9 @@ pub(super) fn check(scenario: &mut Scenario, chain: &[Source]) -> Result<(), Sce
     checker.servers(scenario)?;
     checker.arms(scenario)?;
     checker.load(scenario)?;
+    scenario.log = checker.log(scenario)?;
     checker.traffic(scenario)?;
+    checker.company(scenario)?;
     checker.split(scenario)?;
     checker.design("design", &scenario.design)?;
     checker.design("quick", &scenario.design(true))?;
@@ -182,6 +190,12 @@ impl Checker<'_> {
                 "must be at least 1 byte for tcp-echo",
             )?;
         }
+        if (load.connection == Connection::Reuse) != load.reuse.is_some() {
+            return self.refuse(
+                &["load", "reuse"],
+                "goes with connection = \"reuse\": the fewest and most requests of a connection",
+            );
+        }
         match (load.pace, load.rate) {
             (Loop::Closed, _) => Ok(()),
             (Loop::Open, Rate::Unset) => self.refuse(&["load", "rate"], "missing: an open loop needs a rate"),
@@ -217,6 +231,16 @@ impl Checker<'_> {
                 "must be at least 1",
             )?;
             self.require(
+                !(traffic.echo && traffic.response_bytes.is_some()),
+                &["traffic", &index, "echo"],
+                "stands beside response_bytes: the answer is one or the other",
+            )?;
+            self.require(
+                traffic.padding.bytes >= traffic.padding.headers * PADDING_LEAST,
+                &["traffic", &index, "padding"],
+                "needs at least 14 bytes for each header",
+            )?;
+            self.require(
                 !traffic.host.is_empty(),
                 &["traffic", &index, "host"],
                 "missing",
@@ -236,6 +260,70 @@ impl Checker<'_> {
             }
         }
         Ok(())
+    }
+
+    fn log(&self, s: &Scenario) -> Result<Vec<Entry>, ScenarioError> {
+        let Some(path) = &s.load.replay else {
+            return Ok(Vec::new());
+        };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                return self.refuse(
+                    &["load", "replay"],
+                    format!("{} cannot be read: {error}", path.display()),
+                );
+            }
+        };
+        match replay::parse(&text) {
+            Ok(entries) => Ok(entries),
+            Err(error) => self.refuse(&["load", "replay"], format!("{}: {error}", path.display())),
+        }
+    }
+
+    fn company(&self, s: &Scenario) -> Result<(), ScenarioError> {
+        for (i, background) in s.background.iter().enumerate() {
+            let index = i.to_string();
+            let known = |pod: &String| s.topology.pods.iter().any(|spec| spec.name == *pod);
+            if let Some(pod) = background.pods.iter().find(|pod| !known(pod)) {
+                return self.refuse(
+                    &["background", &index, "pods"],
+                    format!("no pod {pod:?} in the topology"),
+                );
+            }
+            self.require(
+                background.connections > 0,
+                &["background", &index, "connections"],
+                "must be at least 1",
+            )?;
+        }
+        if let Some(swap) = &s.swap {
+            if let Some(path) = swap.resources.iter().find(|path| !path.is_file()) {
+                return self.refuse(
+                    &["swap", "resources"],
+                    format!("{} is not a file", path.display()),
+                );
+            }
+            self.require(
+                swap.resources.len() > 1 && swap.every_ms >= 50,
+                &["swap"],
+                "needs at least two resources, and every_ms of at least 50",
+            )?;
+            let deaf = |arm: &&String| arm.starts_with("envoy");
+            if let Some(arm) = s.arms.run.iter().find(deaf) {
+                return self.refuse(
+                    &["arms", "run"],
+                    format!("{arm:?} does not follow its file, so swap would not reach it"),
+                );
+            }
+        }
+        match &s.mutant {
+            Some(mutant) if !s.arms.run.contains(&mutant.arm) => self.refuse(
+                &["mutant", "arm"],
+                format!("{:?} is not in arms.run", mutant.arm),
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn split(&self, s: &Scenario) -> Result<(), ScenarioError> {

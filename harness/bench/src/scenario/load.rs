@@ -1,22 +1,43 @@
 //! Reading: the chain of `extends`, merging, and the catalogue of a directory.
 
 use super::source::{Place, Source};
-use super::{Scenario, ScenarioError, check};
+use super::{Scenario, ScenarioError, sweep};
 use std::path::{Path, PathBuf};
 
-/// Loads and checks one scenario file.
+/// Loads and checks one scenario file; of a sweep, its first point.
 ///
 /// # Errors
 /// A [`ScenarioError`] naming file, line and column.
 pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
+    load_all(path)?
+        .into_iter()
+        .next()
+        .ok_or_else(|| ScenarioError::Unknown {
+            name: path.display().to_string(),
+            directory: path.to_owned(),
+            known: String::new(),
+        })
+}
+
+/// Loads and checks all scenarios of a file: one, or the points of its sweep.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_all(path: &Path) -> Result<Vec<Scenario>, ScenarioError> {
     let chain = read_chain(path)?;
     let mut merged = toml::Table::new();
     for source in chain.iter().rev() {
         merge(&mut merged, own_table(source)?);
     }
-    let mut scenario: Scenario = merged.try_into().map_err(|error| at_top(&chain, &error))?;
-    check::check(&mut scenario, &chain)?;
-    Ok(scenario)
+    sweep::expand(&merged, &chain)
+}
+
+/// A merged table as a scenario.
+pub(super) fn parse_merged(
+    merged: toml::Table,
+    chain: &[Source],
+) -> Result<Scenario, ScenarioError> {
+    merged.try_into().map_err(|error| at_top(chain, &error))
 }
 
 /// Reads `path` and what it extends, most derived first. Each file must be valid on its own as far
@@ -57,6 +78,21 @@ fn own_table(source: &Source) -> Result<toml::Table, ScenarioError> {
             .display()
             .to_string();
     }
+    let swapped = table
+        .get_mut("swap")
+        .and_then(|swap| swap.get_mut("resources"))
+        .and_then(toml::Value::as_array_mut);
+    for resources in swapped.into_iter().flatten() {
+        if let toml::Value::String(path) = resources {
+            *path = sibling(&source.path, Path::new(path)).display().to_string();
+        }
+    }
+    let replay = table
+        .get_mut("load")
+        .and_then(|load| load.get_mut("replay"));
+    if let Some(toml::Value::String(log)) = replay {
+        *log = sibling(&source.path, Path::new(log)).display().to_string();
+    }
     Ok(table)
 }
 
@@ -65,7 +101,7 @@ fn sibling(file: &Path, relative: &Path) -> PathBuf {
 }
 
 /// Tables are merged key by key; anything else is replaced.
-fn merge(base: &mut toml::Table, derived: toml::Table) {
+pub(super) fn merge(base: &mut toml::Table, derived: toml::Table) {
     for (key, value) in derived {
         match (base.get_mut(&key), value) {
             (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
@@ -156,25 +192,48 @@ impl Catalogue {
         Ok(names)
     }
 
-    /// Loads a scenario by name, or by path when `name` ends in `.toml`.
+    /// Loads a scenario by name, or by path when `name` ends in `.toml`; of a sweep, its first point.
     ///
     /// # Errors
     /// Unknown names list the known ones; otherwise as [`load`].
     pub fn load(&self, name: &str) -> Result<Scenario, ScenarioError> {
+        let found = self.load_all(name)?.into_iter().next();
+        found.ok_or_else(|| self.unknown(name))
+    }
+
+    /// Loads all scenarios that a name stands for: a scenario, all points of a sweep (`sweep-conns`), or one of them
+    /// (`sweep-conns.64`).
+    ///
+    /// # Errors
+    /// As [`Catalogue::load`].
+    pub fn load_all(&self, name: &str) -> Result<Vec<Scenario>, ScenarioError> {
         if Path::new(name)
             .extension()
             .is_some_and(|extension| extension == "toml")
         {
-            return load(Path::new(name));
+            return load_all(Path::new(name));
         }
-        let path = self.directory.join(format!("{name}.toml"));
-        if !path.is_file() {
-            return Err(ScenarioError::Unknown {
-                name: name.to_owned(),
-                directory: self.directory.clone(),
-                known: self.names()?.join(", "),
-            });
+        let file = |stem: &str| self.directory.join(format!("{stem}.toml"));
+        if file(name).is_file() {
+            return load_all(&file(name));
         }
-        load(&path)
+        let family = name.split_once('.').map_or(name, |(family, _)| family);
+        if !file(family).is_file() {
+            return Err(self.unknown(name));
+        }
+        let mut points = load_all(&file(family))?;
+        points.retain(|point| point.name == name);
+        if points.is_empty() {
+            return Err(self.unknown(name));
+        }
+        Ok(points)
+    }
+
+    fn unknown(&self, name: &str) -> ScenarioError {
+        ScenarioError::Unknown {
+            name: name.to_owned(),
+            directory: self.directory.clone(),
+            known: self.names().unwrap_or_default().join(", "),
+        }
     }
 }

@@ -7,14 +7,20 @@
 mod check;
 mod error;
 mod expect;
+mod generate;
 mod load;
 mod source;
+mod sweep;
 
 pub use error::ScenarioError;
 pub use expect::{Bound, Expectation, Subject};
-pub use load::{Catalogue, load};
+pub use generate::{Generate, Kind, Routes};
+pub use load::{Catalogue, load, load_all};
 pub use source::{Place, Source};
+pub use sweep::{Point, Sweep};
 
+use crate::summary::SweepPoint;
+use kmesh_load::replay::Entry;
 use netns_lab::Topology;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -54,6 +60,16 @@ pub struct Scenario {
     pub load: Load,
     /// Which requests are sent.
     pub traffic: Vec<Traffic>,
+    /// Load of other pods at the same time, in every cell.
+    pub background: Vec<Background>,
+    /// Configurations that replace each other while a cell runs.
+    pub swap: Option<Swap>,
+    /// One arm that is made worse on purpose, to prove that the method sees it.
+    pub mutant: Option<Mutant>,
+    /// Endpoints, routes or services that are generated instead of written.
+    pub generate: Option<Generate>,
+    /// Values of a key; each makes a scenario of its own.
+    pub sweep: Option<Sweep>,
     /// How the comparison is laid out.
     pub design: Design,
     /// What `--quick` changes in the design.
@@ -64,6 +80,12 @@ pub struct Scenario {
     pub fit: Fit,
     /// Expectations: subject to predicate, both as text; parsed in `expectations`.
     pub expect: BTreeMap<String, String>,
+    /// The requests of `load.replay`.
+    #[serde(skip)]
+    pub log: Vec<Entry>,
+    /// The point of a sweep that this is; none for a scenario of its own.
+    #[serde(skip)]
+    pub point: Option<SweepPoint>,
     /// The parsed form of `expect`.
     #[serde(skip)]
     pub expectations: Vec<Expectation>,
@@ -155,6 +177,8 @@ pub enum Connection {
     Short,
     /// One request each, closed by RST: no TIME_WAIT.
     ShortReset,
+    /// As many requests as drawn from `load.reuse`.
+    Reuse,
 }
 
 impl std::fmt::Display for Connection {
@@ -163,6 +187,7 @@ impl std::fmt::Display for Connection {
             Self::KeepAlive => "keep-alive",
             Self::Short => "short",
             Self::ShortReset => "short-reset",
+            Self::Reuse => "reuse",
         })
     }
 }
@@ -203,6 +228,11 @@ pub struct Load {
     pub connections: u32,
     /// How long a connection lives.
     pub connection: Connection,
+    /// Fewest and most requests of a connection with `connection = "reuse"`.
+    pub reuse: Option<(u32, u32)>,
+    /// A request log whose order, and in an open loop whose gaps, are kept (JSON lines, or vegeta's targets), relative to the
+    /// file that names it. `traffic` then says what is expected of the requests by `name`.
+    pub replay: Option<PathBuf>,
     /// What is spoken.
     pub protocol: Protocol,
     /// Message size of `tcp-echo`, in bytes.
@@ -259,8 +289,16 @@ pub struct Traffic {
     pub weight: u32,
     /// `Host` header.
     pub host: String,
+    /// Method; `GET` unless given.
+    pub method: String,
     /// Request target.
     pub path: String,
+    /// Bytes of request body.
+    pub body_bytes: u32,
+    /// The request's body must come back, byte for byte.
+    pub echo: bool,
+    /// Other headers before the scenario's own.
+    pub padding: Padding,
     /// Further headers.
     pub headers: BTreeMap<String, String>,
     /// Status that counts as success (200).
@@ -269,6 +307,52 @@ pub struct Traffic {
     pub response_bytes: Option<u32>,
     /// Groups or pods that may answer; empty means any server.
     pub expect: Vec<String>,
+}
+
+/// Headers that only take room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Padding {
+    /// How many.
+    pub headers: u32,
+    /// Bytes of all of them together, line ends included.
+    pub bytes: u32,
+}
+
+/// Load that goes on beside the measured one, in pods of its own.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Background {
+    /// The pods; each runs a generator.
+    pub pods: Vec<String>,
+    /// Where to; the scenario's own `vip` unless given.
+    pub vip: Option<SocketAddr>,
+    /// Connections of each pod.
+    pub connections: u32,
+    /// Requests per second of each pod; none is a closed loop.
+    pub rate: Option<f64>,
+}
+
+/// Configurations that replace each other under load.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Swap {
+    /// The files, relative to the one that names them; the first is in force when a cell begins.
+    pub resources: Vec<PathBuf>,
+    /// Time between two changes, milliseconds. `kmeshd` looks at its file five times a second.
+    pub every_ms: u32,
+    /// Whether the list begins again after its last; otherwise that stays.
+    pub repeat: bool,
+}
+
+/// One arm made worse on purpose.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mutant {
+    /// The arm.
+    pub arm: String,
+    /// Response parameters of its servers, in fortio's echo grammar, such as `delay=60us`.
+    pub params: String,
 }
 
 /// How the comparison is laid out.
@@ -337,7 +421,23 @@ impl Design {
     }
 }
 
+/// Generates what is asked for and checks the whole.
+fn checked(mut scenario: Scenario, chain: &[Source]) -> Result<Scenario, ScenarioError> {
+    let cache = crate::binaries::workspace().join(".cache/scenarios");
+    generate::generate(&mut scenario, &cache).map_err(|source| ScenarioError::Read {
+        path: cache,
+        source,
+    })?;
+    check::check(&mut scenario, chain)?;
+    Ok(scenario)
+}
+
 impl Scenario {
+    /// Name of the file it comes from: its own, or that of its sweep.
+    pub fn family(&self) -> &str {
+        self.point.as_ref().map_or(&self.name, |point| &point.name)
+    }
+
     /// The design with `--quick` applied.
     pub fn design(&self, quick: bool) -> Design {
         let mut design = self.design.clone();
