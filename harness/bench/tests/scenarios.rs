@@ -56,12 +56,13 @@ fn resources_speak_of_the_scenarios_own_addresses() {
                 (pod.ipv4.unwrap(), server.port).into()
             })
             .collect();
-        assert_eq!(
-            service.endpoints.iter().copied().collect::<BTreeSet<_>>(),
-            servers,
-            "{}",
-            scenario.name
-        );
+        let endpoints = service.endpoints.iter().copied().collect::<BTreeSet<_>>();
+        if scenario.generate.is_some() {
+            // A generated configuration may leave servers out, but not invent any.
+            assert!(endpoints.is_subset(&servers), "{}", scenario.name);
+        } else {
+            assert_eq!(endpoints, servers, "{}", scenario.name);
+        }
     }
 }
 
