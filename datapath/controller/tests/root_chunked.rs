@@ -7,8 +7,6 @@
 
 mod lab;
 
-use std::io::Write as _;
-
 use lab::http::hash;
 use lab::raw::{self, Connection};
 use lab::{Mesh, root};
@@ -157,7 +155,7 @@ fn what_is_no_chunked_body_ends_the_connection_for_nobody_else() {
 fn in_chunks(mut connection: Connection) {
     while let Some(request) = connection.request() {
         let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-        let parts = match request.line.split(' ').nth(1).unwrap() {
+        let parts = match request.path() {
             "/raw/pieces" => vec![
                 format!("{head}5\r\nhe"),
                 "llo\r\n0\r".to_owned(),
@@ -170,10 +168,8 @@ fn in_chunks(mut connection: Connection) {
             )],
             _ => vec![format!("{head}5\r\nhello\r\n0\r\n\r\n")],
         };
-        for part in parts {
-            if connection.stream.write_all(part.as_bytes()).is_err() {
-                return;
-            }
+        if connection.answer(&parts).is_none() {
+            return;
         }
     }
 }

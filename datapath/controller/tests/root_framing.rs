@@ -223,7 +223,7 @@ fn pattern(size: usize) -> Vec<u8> {
 fn many_ways(mut connection: Connection) {
     while let Some(request) = connection.request() {
         let mut parts: Vec<&str> = Vec::new();
-        let path = request.line.split(' ').nth(1).unwrap();
+        let path = request.path();
         match path {
             "/raw/chunked" => parts.extend([
                 "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
@@ -249,10 +249,8 @@ fn many_ways(mut connection: Connection) {
         if to_head {
             parts = vec!["HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\n"];
         }
-        for part in parts {
-            if connection.stream.write_all(part.as_bytes()).is_err() {
-                return;
-            }
+        if connection.answer(&parts).is_none() {
+            return;
         }
         if !to_head && (path == "/raw/until-close" || path == "/raw/last") {
             return;

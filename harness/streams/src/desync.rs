@@ -72,9 +72,18 @@ fn get(name: &'static str, lines: &str) -> Case {
     )
 }
 
+/// A POST of one chunk with these header lines.
+fn coded(name: &'static str, lines: &str) -> Case {
+    post(name, lines, "1\r\nx\r\n0\r\n\r\n")
+}
+
+/// A POST with these chunks.
+fn chunks(name: &'static str, body: &str) -> Case {
+    post(name, "transfer-encoding: chunked\r\n", body)
+}
+
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    let chunked = "transfer-encoding: chunked\r\n";
     let mut cases = vec![
         get("plain", ""),
         // Request text where a body is.
@@ -90,11 +99,7 @@ pub fn cases() -> Vec<Case> {
                 "{smuggled}",
             ],
         ),
-        post(
-            "text-in-chunk",
-            chunked,
-            "{smuggled-hex}\r\n{smuggled}\r\n0\r\n\r\n",
-        ),
+        chunks("text-in-chunk", "{smuggled-hex}\r\n{smuggled}\r\n0\r\n\r\n"),
         case(
             "text-in-chunk-later",
             &[
@@ -103,14 +108,12 @@ pub fn cases() -> Vec<Case> {
                 "\r\n0\r\n\r\n",
             ],
         ),
-        post(
+        chunks(
             "text-in-trailer",
-            chunked,
             "0\r\nx-a: GET /smuggled/{name} HTTP/1.1\r\n\r\n",
         ),
-        post(
+        chunks(
             "text-in-extension",
-            chunked,
             "1;a=\"GET /smuggled/{name} HTTP/1.1\"\r\nx\r\n0\r\n\r\n",
         ),
         get("get-with-body", "content-length: {smuggled-length}\r\n").with("{smuggled}"),
@@ -174,93 +177,51 @@ pub fn cases() -> Vec<Case> {
         post("cl-blanks-around", "content-length: \t 2 \t\r\n", "ab"),
         post("cl-blank-before-colon", "content-length : 2\r\n", "ab"),
         // Codings that are not quite chunked.
-        post(
-            "te-case",
-            "Transfer-Encoding: ChunKed\r\n",
-            "1\r\nx\r\n0\r\n\r\n",
-        ),
+        coded("te-case", "Transfer-Encoding: ChunKed\r\n"),
         post("te-other", "transfer-encoding: xchunked\r\n", "{smuggled}"),
         post(
             "te-identity",
             "transfer-encoding: identity\r\ncontent-length: 2\r\n",
             "ab",
         ),
-        post(
-            "te-gzip-chunked",
-            "transfer-encoding: gzip, chunked\r\n",
-            "1\r\nx\r\n0\r\n\r\n",
-        ),
-        post(
-            "te-chunked-gzip",
-            "transfer-encoding: chunked, gzip\r\n",
-            "1\r\nx\r\n0\r\n\r\n",
-        ),
-        post(
+        coded("te-gzip-chunked", "transfer-encoding: gzip, chunked\r\n"),
+        coded("te-chunked-gzip", "transfer-encoding: chunked, gzip\r\n"),
+        coded(
             "te-twice",
             "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
-            "1\r\nx\r\n0\r\n\r\n",
         ),
-        post(
+        coded(
             "te-twice-other",
             "transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n",
-            "1\r\nx\r\n0\r\n\r\n",
         ),
-        post(
-            "te-list-twice",
-            "transfer-encoding: chunked, chunked\r\n",
-            "1\r\nx\r\n0\r\n\r\n",
-        ),
+        coded("te-list-twice", "transfer-encoding: chunked, chunked\r\n"),
         post("te-empty", "transfer-encoding:\r\n", ""),
-        post(
-            "te-blank-before-colon",
-            "transfer-encoding : chunked\r\n",
-            "1\r\nx\r\n0\r\n\r\n",
-        ),
-        post(
-            "te-folded",
-            "transfer-encoding:\r\n chunked\r\n",
-            "1\r\nx\r\n0\r\n\r\n",
-        ),
-        post(
-            "te-vertical-tab",
-            "transfer-encoding: \x0bchunked\r\n",
-            "1\r\nx\r\n0\r\n\r\n",
-        ),
-        post(
-            "te-quoted",
-            "transfer-encoding: \"chunked\"\r\n",
-            "1\r\nx\r\n0\r\n\r\n",
-        ),
+        coded("te-blank-before-colon", "transfer-encoding : chunked\r\n"),
+        coded("te-folded", "transfer-encoding:\r\n chunked\r\n"),
+        coded("te-vertical-tab", "transfer-encoding: \x0bchunked\r\n"),
+        coded("te-quoted", "transfer-encoding: \"chunked\"\r\n"),
         post(
             "te-in-name",
             "x: y\r\n transfer-encoding: chunked\r\ncontent-length: 2\r\n",
             "ab",
         ),
         // Chunks.
-        post("chunk-bare-lf-size", chunked, "1\nx\r\n0\r\n\r\n"),
-        post("chunk-bare-lf-data", chunked, "1\r\nx\n0\r\n\r\n"),
-        post("chunk-bare-lf-end", chunked, "1\r\nx\r\n0\r\n\n"),
-        post("chunk-bare-lf-extension", chunked, "1;a\nx\r\n0\r\n\r\n"),
-        post("chunk-bare-cr", chunked, "1\rx\r\n0\r\n\r\n"),
-        post("chunk-0x", chunked, "0x1\r\nx\r\n0\r\n\r\n"),
-        post("chunk-minus", chunked, "-1\r\nx\r\n0\r\n\r\n"),
-        post(
-            "chunk-overflow",
-            chunked,
-            "10000000000000001\r\nx\r\n0\r\n\r\n",
-        ),
-        post(
-            "chunk-zeros",
-            chunked,
-            "00000000000000000001\r\nx\r\n00\r\n\r\n",
-        ),
-        post("chunk-blank-before", chunked, " 1\r\nx\r\n0\r\n\r\n"),
-        post("chunk-blank-after", chunked, "1 \r\nx\r\n0\r\n\r\n"),
-        post("chunk-no-size", chunked, "\r\nx\r\n0\r\n\r\n"),
-        post("chunk-letters", chunked, "xyz\r\n{smuggled}"),
-        post("chunk-too-long", chunked, "1\r\nxy\r\n0\r\n\r\n"),
-        post("chunk-upper-hex", chunked, "A\r\n0123456789\r\n0\r\n\r\n"),
-        post("trailer-no-colon", chunked, "0\r\nbroken\r\n\r\n"),
+        chunks("chunk-bare-lf-size", "1\nx\r\n0\r\n\r\n"),
+        chunks("chunk-bare-lf-data", "1\r\nx\n0\r\n\r\n"),
+        chunks("chunk-bare-lf-end", "1\r\nx\r\n0\r\n\n"),
+        chunks("chunk-bare-lf-extension", "1;a\nx\r\n0\r\n\r\n"),
+        chunks("chunk-bare-cr", "1\rx\r\n0\r\n\r\n"),
+        chunks("chunk-0x", "0x1\r\nx\r\n0\r\n\r\n"),
+        chunks("chunk-minus", "-1\r\nx\r\n0\r\n\r\n"),
+        chunks("chunk-overflow", "10000000000000001\r\nx\r\n0\r\n\r\n"),
+        chunks("chunk-zeros", "00000000000000000001\r\nx\r\n00\r\n\r\n"),
+        chunks("chunk-blank-before", " 1\r\nx\r\n0\r\n\r\n"),
+        chunks("chunk-blank-after", "1 \r\nx\r\n0\r\n\r\n"),
+        chunks("chunk-no-size", "\r\nx\r\n0\r\n\r\n"),
+        chunks("chunk-letters", "xyz\r\n{smuggled}"),
+        chunks("chunk-too-long", "1\r\nxy\r\n0\r\n\r\n"),
+        chunks("chunk-upper-hex", "A\r\n0123456789\r\n0\r\n\r\n"),
+        chunks("trailer-no-colon", "0\r\nbroken\r\n\r\n"),
         // Heads.
         case(
             "two-hosts",

@@ -20,6 +20,7 @@ pub mod desync;
 pub mod finding;
 pub mod head;
 pub mod lab;
+pub mod listen;
 pub mod memory;
 pub mod pattern;
 pub mod peers;

@@ -17,48 +17,46 @@ fn address(address: SocketAddr) -> Value {
 
 /// An HTTP listener with the virtual hosts.
 pub(crate) fn http(at: SocketAddr, virtual_hosts: &Value) -> Value {
-    json!({
-        "name": format!("http-{at}"),
-        "address": address(at),
-        "bind_to_port": false,
-        "filter_chains": [{ "filters": [{
-            "name": "envoy.filters.network.http_connection_manager",
+    let manager = json!({
+        "@type": format!("{V3}.network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": "web",
+        "generate_request_id": false,
+        "server_header_transformation": "PASS_THROUGH",
+        "skip_xff_append": true,
+        "stream_idle_timeout": "0s",
+        "common_http_protocol_options": { "idle_timeout": "0s" },
+        "route_config": { "name": "web", "virtual_hosts": virtual_hosts },
+        "http_filters": [{
+            "name": "envoy.filters.http.router",
             "typed_config": {
-                "@type": format!("{V3}.network.http_connection_manager.v3.HttpConnectionManager"),
-                "stat_prefix": "web",
-                "generate_request_id": false,
-                "server_header_transformation": "PASS_THROUGH",
-                "skip_xff_append": true,
-                "stream_idle_timeout": "0s",
-                "common_http_protocol_options": { "idle_timeout": "0s" },
-                "route_config": { "name": "web", "virtual_hosts": virtual_hosts },
-                "http_filters": [{
-                    "name": "envoy.filters.http.router",
-                    "typed_config": {
-                        "@type": format!("{V3}.http.router.v3.Router"),
-                        "suppress_envoy_headers": true,
-                    },
-                }],
+                "@type": format!("{V3}.http.router.v3.Router"),
+                "suppress_envoy_headers": true,
             },
-        }] }],
-    })
+        }],
+    });
+    listener(at, "http_connection_manager", &manager)
 }
 
 /// A TCP listener.
 pub(crate) fn tcp(at: SocketAddr, cluster: &str) -> Value {
+    let proxy = json!({
+        "@type": format!("{V3}.network.tcp_proxy.v3.TcpProxy"),
+        "stat_prefix": "tcp",
+        "idle_timeout": "0s",
+        "cluster": cluster,
+    });
+    listener(at, "tcp_proxy", &proxy)
+}
+
+/// A listener with one network filter.
+fn listener(at: SocketAddr, filter: &str, config: &Value) -> Value {
+    let filter =
+        json!({ "name": format!("envoy.filters.network.{filter}"), "typed_config": config });
     json!({
-        "name": format!("tcp-{at}"),
+        "name": format!("listener-{at}"),
         "address": address(at),
         "bind_to_port": false,
-        "filter_chains": [{ "filters": [{
-            "name": "envoy.filters.network.tcp_proxy",
-            "typed_config": {
-                "@type": format!("{V3}.network.tcp_proxy.v3.TcpProxy"),
-                "stat_prefix": "tcp",
-                "idle_timeout": "0s",
-                "cluster": cluster,
-            },
-        }] }],
+        "filter_chains": [{ "filters": [filter] }],
     })
 }
 

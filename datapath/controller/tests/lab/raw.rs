@@ -1,6 +1,6 @@
 //! A server whose every byte and send the test decides.
 
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
@@ -16,6 +16,13 @@ pub(crate) struct Request {
     /// The head.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
+}
+
+impl Request {
+    /// The target.
+    pub(crate) fn path(&self) -> &str {
+        self.line.split(' ').nth(1).unwrap()
+    }
 }
 
 /// The server's side of one connection.
@@ -61,6 +68,14 @@ impl Connection {
         let mut request = self.head()?;
         self.body(&mut request)?;
         Some(request)
+    }
+
+    /// Sends an answer, each part in a send of its own; `None` if nobody takes it.
+    pub(crate) fn answer(&mut self, parts: &[impl AsRef<[u8]>]) -> Option<()> {
+        for part in parts {
+            self.stream.write_all(part.as_ref()).ok()?;
+        }
+        Some(())
     }
 
     /// The bytes that come next, whatever they are.

@@ -1,11 +1,9 @@
 //! `kmesh-streams-server`: the stream checker's server, in the place of a pod's application.
 
-use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
-use std::thread;
+use std::net::SocketAddr;
 
-use anyhow::Context as _;
 use clap::Parser;
+use kmesh_streams::listen;
 use kmesh_streams::server::Server;
 
 /// Compares numbered requests with their plan and answers by it; says `ready` when it listens.
@@ -22,27 +20,5 @@ struct Options {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let server = Server::new(&options.name);
-    let listeners = options
-        .listen
-        .iter()
-        .map(|address| {
-            TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
-        })
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let mut out = std::io::stdout();
-    writeln!(out, "ready")
-        .and_then(|()| out.flush())
-        .context("stdout")?;
-    thread::scope(|scope| {
-        let serving: Vec<_> = listeners
-            .iter()
-            .map(|listener| scope.spawn(|| server.serve(listener)))
-            .collect();
-        for thread in serving {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        }
-        Ok(())
-    })
+    listen::serve(&options.listen, |listener| server.serve(listener))
 }
