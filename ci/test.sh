@@ -18,6 +18,14 @@ cargo clippy --locked --workspace --exclude kmesh-runtime --all-targets -- -D wa
 step "lints, kernel programs"
 ci/bpf-cargo.sh clippy --locked -p kmesh-runtime --release -- -D warnings
 
+step "dependencies"
+if cargo deny --version >/dev/null 2>&1; then
+    # Advisories need the network: ci/README.md, "Dependencies".
+    cargo deny --offline --locked --config ci/deny.toml check licenses bans sources
+else
+    printf 'SKIP: cargo-deny is not installed (cargo install --locked cargo-deny)\n' >&2
+fi
+
 step "binaries"
 cargo build --locked --release --workspace --exclude kmesh-runtime --bins
 export KMESH_BIN_DIR="$PWD/target/release"
