@@ -1,4 +1,5 @@
-//! The gate in real labs: a head that is slower is found, twice, and nothing is wrong about its answers.
+//! The gate in real labs: a head that is slower is found, twice, and nothing is wrong about its answers; system calls of
+//! equal programs are equal.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -100,4 +101,52 @@ fn a_slower_head_is_a_regression() {
     };
     assert_eq!(outcome_of("gate-long60 p50"), "fail");
     assert_eq!(outcome_of("answers"), "pass");
+}
+
+#[test]
+fn requests_cost_the_same_calls_on_both_sides() {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "requests_cost_the_same_calls_on_both_sides needs root"
+        );
+        println!("SKIP requests_cost_the_same_calls_on_both_sides: needs root");
+        return;
+    }
+    let (programs, scenarios) = (programs(), scenarios());
+    let output = Command::new(env!("CARGO_BIN_EXE_kmesh-bench"))
+        .arg("--scenarios")
+        .arg(scenarios.path())
+        .args(["gate", "--only", "g1", "--format", "json", "--base"])
+        .arg(&programs)
+        .arg("--head")
+        .arg(&programs)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let verdict: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = verdict["checks"].as_array().unwrap();
+    let calls = checks
+        .iter()
+        .find(|check| check["name"] == "syscalls-per-1000")
+        .unwrap();
+    let figures = calls["figures"].as_array().unwrap();
+    let head = |of: &str| {
+        let figure = figures.iter().find(|figure| figure["of"] == of);
+        figure.unwrap_or_else(|| panic!("no {of}: {calls}"))["head"]
+            .as_u64()
+            .unwrap()
+    };
+    // Wait, read, write: not a call more, though an eBPF program stands in between.
+    assert!(
+        (3000..3030).contains(&head("client (keep-alive)")),
+        "{calls}"
+    );
+    assert!(
+        (3000..3030).contains(&head("servers (keep-alive)")),
+        "{calls}"
+    );
+    // The daemon does see each new connection, so it can be counted at all.
+    assert!(head("kmeshd (short-reset)") > 1000, "{calls}");
 }

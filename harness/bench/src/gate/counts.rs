@@ -4,6 +4,7 @@
 use super::side::{Side, output};
 use super::verdict::{Check, Outcome, Stage};
 use crate::bpf::Footprint;
+use crate::run::{CLIENT, CallsPerRequest, SERVERS};
 use serde::Serialize;
 use std::process::Command;
 
@@ -13,6 +14,15 @@ const INSTRUCTIONS: f64 = 0.01;
 const PROGRAMS: f64 = 0.02;
 /// Memory of the maps may grow by this share.
 const MAPS: f64 = 0.01;
+/// Kind of the counts of system calls.
+pub const SYSCALLS: &str = "syscalls-per-1000";
+/// Calls of client and servers per 1,000 requests may grow by this share: the calls around a stretch are counted with it.
+const CALLS: f64 = 0.01;
+/// Those of the daemon may grow by this share: how many events one of its waits brings is a matter of timing.
+const DAEMON_CALLS: f64 = 0.10;
+/// Calls of the daemon per 1,000 requests that the kernel carries, at most: it looks after its pools a few hundred times a
+/// second, and a request that passed through it would be several calls.
+const DAEMON_FLOOR: u64 = 100;
 
 /// Cases of the `decide_cost` example.
 const CASES: [&str; 4] = ["routes-1", "routes-100", "canary", "long-head"];
@@ -30,6 +40,8 @@ pub struct Count {
     pub head: Option<u64>,
     /// How much it may grow, as a share.
     pub allowed: f64,
+    /// What head may have whatever the base has: growth up to here is none.
+    pub floor: u64,
 }
 
 impl Count {
@@ -40,7 +52,7 @@ impl Count {
     }
 
     fn grew(&self) -> bool {
-        self.growth().is_some_and(|growth| growth > self.allowed)
+        self.head > Some(self.floor) && self.growth().is_some_and(|growth| growth > self.allowed)
     }
 }
 
@@ -78,6 +90,7 @@ pub fn instructions(base: &Side, head: &Side) -> Result<Vec<Count>, String> {
                 base: Some(count(of_base)?),
                 head: Some(count(of_head)?),
                 allowed: INSTRUCTIONS,
+                floor: 0,
             })
         })
         .collect()
@@ -122,6 +135,7 @@ pub fn footprints(base: &Footprint, head: &Footprint) -> Vec<Count> {
                 base: of_base.map(pick),
                 head: of_head.map(pick),
                 allowed: PROGRAMS,
+                floor: 0,
             });
         };
         add("verified-instructions", |size| size.verified_instructions);
@@ -133,8 +147,34 @@ pub fn footprints(base: &Footprint, head: &Footprint) -> Vec<Count> {
         base: Some(base.map_bytes),
         head: Some(head.map_bytes),
         allowed: MAPS,
+        floor: 0,
     });
     counts
+}
+
+/// System calls per 1,000 requests on both sides, by place, over one kind of connection.
+pub fn calls(connection: &str, base: &CallsPerRequest, head: &CallsPerRequest) -> Vec<Count> {
+    let places: std::collections::BTreeSet<&String> =
+        base.per_1000.keys().chain(head.per_1000.keys()).collect();
+    places
+        .into_iter()
+        .map(|place| {
+            let application = matches!(place.as_str(), CLIENT | SERVERS);
+            let (allowed, floor) = if application {
+                (CALLS, 0)
+            } else {
+                (DAEMON_CALLS, DAEMON_FLOOR)
+            };
+            Count {
+                kind: SYSCALLS,
+                of: format!("{place} ({connection})"),
+                base: base.per_1000.get(place).copied(),
+                head: head.per_1000.get(place).copied(),
+                allowed,
+                floor,
+            }
+        })
+        .collect()
 }
 
 /// One check per kind of count. What grew fails, unless its kind is accepted; what is new or gone is said.
@@ -256,6 +296,26 @@ mod tests {
         let said = &checks[2];
         assert_eq!(said.outcome, Outcome::Pass);
         assert!(said.message.contains("msg_new is new"), "{}", said.message);
+    }
+
+    #[test]
+    fn a_call_too_many_is_a_regression_and_the_daemons_own_work_is_none() {
+        use Outcome::{Fail, Pass};
+        let of = |client, kmeshd| CallsPerRequest {
+            per_1000: [(CLIENT.to_owned(), client), ("kmeshd".to_owned(), kmeshd)].into(),
+            requests: 10_000,
+        };
+        let base = of(3002, 8);
+        let outcome = |head| checks(&calls("keep-alive", &base, &head), &[])[0].outcome;
+        for (head, expected) in [
+            (of(3005, 8), Pass),
+            (of(3100, 8), Fail),
+            (of(3002, 40), Pass),
+            // One request in fifty went through the daemon.
+            (of(3002, 120), Fail),
+        ] {
+            assert_eq!(outcome(head.clone()), expected, "{head:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Only `kmeshd` differs between the lanes. Generator and servers are head's in all of them: the measuring
 //! instrument must not be part of the comparison.
 
+use super::counts::{self, Count};
 use super::side::Side;
 use super::wall::{Bench, METRICS, Metric, Round, Samples};
 use crate::binaries::Programs;
@@ -10,7 +11,7 @@ use crate::bpf::{self, Footprint};
 use crate::record::{Record, metric};
 use crate::report;
 use crate::run::{Arena, Interrupt, Lane, Measured, Options, RunError, Session};
-use crate::scenario::Scenario;
+use crate::scenario::{Connection, Scenario};
 use crate::summary::{Reason, Status};
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -132,6 +133,32 @@ impl<'a> Live<'a> {
             self.arena = Some((scenario, arena));
         }
         Ok(())
+    }
+
+    /// System calls per request of base and head, over kept and over short connections.
+    ///
+    /// # Errors
+    /// Labs that do not come up, a generator that fails, a kernel that counts no calls.
+    pub fn calls(&mut self) -> Result<Vec<Count>, LiveError> {
+        self.up(0, false)?;
+        let scenario = &self.scenarios[0];
+        let Some((_, arena)) = &mut self.arena else {
+            return Err(RunError::Interrupted.into());
+        };
+        let mut counts = Vec::new();
+        for connection in [Connection::KeepAlive, Connection::ShortReset] {
+            self.progress
+                .set_message(format!("counting system calls, {connection}"));
+            let mut of = |lane| {
+                if self.interrupt.asked() {
+                    return Err(RunError::Interrupted);
+                }
+                arena.calls_per_request(scenario, lane, connection)
+            };
+            let (base, head) = (of("base")?, of("head")?);
+            counts.extend(counts::calls(&connection.to_string(), &base, &head));
+        }
+        Ok(counts)
     }
 
     fn sitting(

@@ -3,7 +3,7 @@
 //! | stage | looks at | ends in |
 //! |---|---|---|
 //! | G0 | decisions: reference, native code, kernel and real Envoy agree; no wrong answer under load | 2 |
-//! | G1 | counts: instructions of a decision, verifier effort, program size, map memory | 1 |
+//! | G1 | counts: instructions of a decision, verifier effort, program size, map memory, system calls per request | 1 |
 //! | G2 | the clock: base, base again, head and no mesh, live and interleaved; found twice before it counts | 1 or 3 |
 //! | G3 | claims: the README's table is what its results folder says | 1 |
 //! | G4 | trend of the published ratios | a warning |
@@ -193,6 +193,9 @@ fn in_labs(
     );
     let mut checks = Vec::new();
     let clock = plan.stages.contains(&Stage::G2);
+    if plan.stages.contains(&Stage::G1) {
+        checks.extend(calls(&mut live, &plan.accept)?);
+    }
     let judged = if clock {
         let names = live.names();
         wall::police(&mut live, names.len(), &looks)
@@ -221,6 +224,20 @@ fn in_labs(
         )),
     }
     Ok(checks)
+}
+
+/// System calls per request (G1), before the clock: they need the labs, but no quiet machine.
+fn calls(live: &mut Live<'_>, accept: &[String]) -> anyhow::Result<Vec<Check>> {
+    match live.calls() {
+        Ok(found) => Ok(counts::checks(&found, accept)),
+        Err(LiveError::Run(error @ crate::run::RunError::Interrupted)) => Err(error.into()),
+        Err(error) => Ok(vec![Check::new(
+            Stage::G1,
+            counts::SYSCALLS,
+            Outcome::Unfit,
+            format!("{:#}", anyhow::Error::from(error)),
+        )]),
+    }
 }
 
 /// What the clock said, whether it could be believed, and whether every answer was right.

@@ -164,6 +164,14 @@ impl Arena {
         Ok(())
     }
 
+    /// The lane of this name.
+    pub(super) fn contestant(&mut self, lane: &str) -> Result<&mut Contestant, RunError> {
+        self.contestants
+            .iter_mut()
+            .find(|contestant| contestant.name == lane)
+            .ok_or_else(|| RunError::UnknownArm(lane.to_owned()))
+    }
+
     /// Closed-loop requests per second of one arm over one cell, after [`Arena::prepare`].
     ///
     /// # Errors
@@ -174,12 +182,8 @@ impl Arena {
         arm: &str,
         cell_ms: u32,
     ) -> Result<f64, RunError> {
-        let contestant = self
-            .contestants
-            .iter_mut()
-            .find(|contestant| contestant.name == arm);
-        let contestant = contestant.ok_or_else(|| RunError::UnknownArm(arm.to_owned()))?;
-        let result = contestant
+        let result = self
+            .contestant(arm)?
             .generator
             .run(&scenario.name, cell_ms, 0, Some(0.0))?;
         Ok(result.achieved_rps)

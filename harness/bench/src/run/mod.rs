@@ -1,6 +1,7 @@
 //! Running scenarios: every arm up at once, blocks of cells in balanced order, one generator per arm.
 
 mod breakdown;
+mod calls;
 mod cell;
 mod connections;
 mod crosscheck;
@@ -15,6 +16,7 @@ mod swap;
 mod traffic;
 
 pub use breakdown::breakdown;
+pub use calls::{CLIENT, CallsPerRequest, SERVERS};
 pub use crosscheck::{AGREE, CrossOptions, Crossed, cross, suits};
 pub use foreign::Foreign;
 pub(crate) use group::arm_plan;

@@ -20,6 +20,8 @@ pub struct Task {
     pub tid: u32,
     /// What it is there for.
     pub role: Role,
+    /// The child of the lab's cgroup that it is in: a pod, `sidecar-POD`, `kmeshd`.
+    pub place: String,
 }
 
 /// All threads below a lab's cgroup. `pods` are the names of its pods; every other child is a sidecar or a daemon.
@@ -33,22 +35,26 @@ pub fn tasks(cgroup: &Path, pods: &[String]) -> Vec<Task> {
         } else {
             Role::DataPlane
         };
-        collect(&child.path(), role, &mut found);
+        collect(&child.path(), (role, &name), &mut found);
     }
     found
 }
 
-fn collect(folder: &Path, role: Role, found: &mut Vec<Task>) {
+fn collect(folder: &Path, (role, place): (Role, &str), found: &mut Vec<Task>) {
     let threads = fs::read_to_string(folder.join("cgroup.threads")).unwrap_or_default();
     found.extend(
         threads
             .lines()
             .filter_map(|line| line.trim().parse().ok())
-            .map(|tid| Task { tid, role }),
+            .map(|tid| Task {
+                tid,
+                role,
+                place: place.to_owned(),
+            }),
     );
     let children = fs::read_dir(folder).into_iter().flatten().flatten();
     for child in children.filter(|entry| entry.path().is_dir()) {
-        collect(&child.path(), role, found);
+        collect(&child.path(), (role, place), found);
     }
 }
 
