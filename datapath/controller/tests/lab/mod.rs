@@ -4,6 +4,8 @@
 pub(crate) mod agent;
 pub(crate) mod config;
 pub(crate) mod http;
+pub(crate) mod load;
+pub(crate) mod objects;
 pub(crate) mod raw;
 
 use std::fs;
@@ -263,38 +265,27 @@ impl Mesh {
 
     /// Starts the daemon and waits until it is ready.
     pub(crate) fn start(&mut self) {
-        let child = self.lab.spawn(quiet(self.command(&self.name))).unwrap();
-        let daemon = Daemon::ready(child, &self.name);
-        let Some(daemon) = daemon else {
-            panic!(
-                "kmeshd did not start: {}",
-                fs::read_to_string(self.log_path()).unwrap()
-            );
-        };
-        self.daemon = Some(daemon);
+        self.start_with(&[]);
     }
 
     /// Starts the daemon with more arguments and waits until it is ready.
     pub(crate) fn start_with(&mut self, more: &[&str]) {
-        let mut command = self.command(&self.name);
-        command.args(more);
-        let child = self.lab.spawn(quiet(command)).unwrap();
-        self.daemon = Daemon::ready(child, &self.name);
-        assert!(
-            self.daemon.is_some(),
-            "kmeshd did not start: {}",
-            fs::read_to_string(self.log_path()).unwrap()
-        );
+        self.daemon = Some(self.launch(more));
     }
 
     /// Starts a daemon that takes over from the one that runs, and waits until it is ready.
     pub(crate) fn successor(&self) -> Daemon {
+        self.launch(&["--replace"])
+    }
+
+    /// Starts a daemon that the caller keeps, and waits until it is ready.
+    pub(crate) fn launch(&self, more: &[&str]) -> Daemon {
         let mut command = self.command(&self.name);
-        command.arg("--replace");
+        command.args(more);
         let child = self.lab.spawn(quiet(command)).unwrap();
         Daemon::ready(child, &self.name).unwrap_or_else(|| {
             panic!(
-                "the successor did not start: {}",
+                "kmeshd did not start: {}",
                 fs::read_to_string(self.log_path()).unwrap()
             )
         })
@@ -383,9 +374,27 @@ impl Mesh {
 
     /// Ends the daemon with a signal and waits for its end.
     pub(crate) fn stop(&mut self, signal: Signal) {
-        let mut daemon = self.daemon.take().unwrap();
-        kill(Pid::from_raw(daemon.child.id() as i32), signal).unwrap();
-        daemon.child.wait().unwrap();
+        self.daemon.take().unwrap().end(signal);
+    }
+
+    /// Processes of the daemon, its guard included.
+    pub(crate) fn daemon_processes(&self) -> Vec<u32> {
+        let procs = self.lab.cgroup().join(&self.name).join("cgroup.procs");
+        let pids = fs::read_to_string(procs).unwrap();
+        pids.lines().map(|pid| pid.parse().unwrap()).collect()
+    }
+
+    /// TCP sockets that somebody has in a pod's namespace, as lines of `/proc/net/tcp`. What only waits for the end of its
+    /// connection is nobody's.
+    pub(crate) fn sockets(&self, pod: &str) -> Vec<String> {
+        let read = || {
+            let files = ["tcp", "tcp6"].map(|name| format!("/proc/thread-self/net/{name}"));
+            files.map(|path| fs::read_to_string(path).unwrap()).concat()
+        };
+        let text = self.lab.pod(pod).unwrap().run(read).unwrap();
+        let inode = |line: &&str| line.split_whitespace().nth(9)?.parse().ok();
+        let owned = |line: &&str| inode(line).is_some_and(|inode: u64| inode != 0);
+        text.lines().filter(owned).map(str::to_owned).collect()
     }
 }
 
@@ -403,6 +412,14 @@ impl Daemon {
             child,
             name: name.to_owned(),
         })
+    }
+}
+
+impl Daemon {
+    /// Ends it with a signal and waits for its end.
+    pub(crate) fn end(&mut self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+        self.child.wait().unwrap();
     }
 }
 
