@@ -101,6 +101,12 @@ reasons! {
     DirectResponse = 36, "direct_response";
     /// The header that should name the cluster names none: user space answers 503.
     NoCluster = 37, "no_cluster";
+    /// An anchored connection that is closed again: the map that tells its anchor of it is full.
+    AnchorFull = 38, "anchor_full";
+    /// An anchored connection whose requests are all user space's: the map of client sockets is full. They are not counted.
+    ClientsFull = 39, "clients_full";
+    /// A pipelined request that was refused to its sender: the map that says what it must wait for is full.
+    WaitingFull = 40, "waiting_full";
 }
 
 /// Number of counters.

@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::fallback::accept;
 use crate::generation::{Generation, swap};
 use crate::guard::{self, Guard};
-use crate::load::Datapath;
+use crate::load::{Datapath, MapSize};
 use crate::node::Node;
 use crate::pods::{self, Pod, PodSpec};
 use crate::replace::{self, Successor};
@@ -45,6 +45,8 @@ pub struct Options {
     pub closed: bool,
     /// How long to stay with old connections once replaced.
     pub drain: Duration,
+    /// Maps that are smaller than usual, to try what happens when they are full.
+    pub map_sizes: Vec<MapSize>,
 }
 
 struct Enrolled {
@@ -98,7 +100,7 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
     let mut own = (!options.replace).then(names).transpose()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let node = Arc::new(Node::new(Datapath::load()?)?);
+    let node = Arc::new(Node::new(Datapath::load(&options.map_sizes)?)?);
     let daemon = Arc::new(Daemon {
         options,
         node,

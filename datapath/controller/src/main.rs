@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use kmesh_controller::daemon::{self, Options};
 use kmesh_controller::guard;
+use kmesh_controller::load::MapSize;
 use kmesh_controller::load::check::check;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
@@ -47,6 +48,9 @@ enum Command {
         /// How long this daemon stays with its connections once another one has replaced it, seconds.
         #[arg(long, default_value_t = 900)]
         drain: u64,
+        /// Gives a kernel map fewer entries than it has, to try what happens when it is full: MAP=ENTRIES.
+        #[arg(long, value_name = "MAP=ENTRIES", hide = true)]
+        map_size: Vec<MapSize>,
     },
     /// Opens the services that a killed daemon left closed.
     Release {
@@ -95,6 +99,7 @@ fn main() -> ExitCode {
             replace,
             when_gone,
             drain,
+            map_size,
         } => run(Options {
             config,
             pods,
@@ -103,6 +108,7 @@ fn main() -> ExitCode {
             replace,
             closed: when_gone == WhenGone::Closed,
             drain: Duration::from_secs(drain),
+            map_sizes: map_size,
         }),
         Command::Release { name } => release(&name),
         Command::Guard { name, pods_map } => {

@@ -27,6 +27,9 @@ const CONCERNED: Kind = Kind {
     servers: &["s1", "s2"],
     connects: false,
 };
+/// How long a server stays frozen.
+const FROZEN: Duration = Duration::from_secs(2);
+
 /// Clients of another server.
 const OTHERS: Kind = Kind {
     count: 2,
@@ -40,7 +43,7 @@ fn a_server_frozen_under_load_fails_no_request() {
     if !root("a_server_frozen_under_load_fails_no_request") {
         return;
     }
-    const FROZEN: Duration = Duration::from_secs(2);
+
     for mesh in [Mesh::local("frozen"), Mesh::remote("frozen-remote")] {
         let newcomers = Kind {
             count: 2,

@@ -66,7 +66,7 @@ pub struct Requests {
     pub local: u64,
     /// The kernel ones: through TCP.
     pub remote: u64,
-    /// Exchanges that lost their server or their client on the way.
+    /// Exchanges that lost their server or their client on the way, and requests that were refused to their senders.
     pub broken: BTreeMap<String, u64>,
 }
 
@@ -81,14 +81,16 @@ impl Requests {
             match reason {
                 Reason::Local => requests.local = count,
                 Reason::Remote => requests.remote = count,
-                Reason::UpstreamGone | Reason::ClientGone => {
+                Reason::UpstreamGone | Reason::ClientGone | Reason::WaitingFull => {
                     requests.broken.insert(name(), count);
                 }
                 Reason::Pinned
                 | Reason::Opaque
                 | Reason::OpaqueRefused
                 | Reason::Anchored
-                | Reason::AnchorRefused => {}
+                | Reason::AnchorRefused
+                | Reason::AnchorFull
+                | Reason::ClientsFull => {}
                 _ => {
                     requests.user += count;
                     requests.by_reason.insert(name(), count);
@@ -113,8 +115,15 @@ impl Requests {
 
 /// Connections by outcome, from the kernel's counters.
 pub fn connections(counts: &[(Reason, u64)]) -> BTreeMap<String, u64> {
-    use Reason::{AnchorRefused, Anchored, Opaque, OpaqueRefused};
-    let wanted = [Anchored, AnchorRefused, Opaque, OpaqueRefused];
+    use Reason::{AnchorFull, AnchorRefused, Anchored, ClientsFull, Opaque, OpaqueRefused};
+    let wanted = [
+        Anchored,
+        AnchorRefused,
+        AnchorFull,
+        ClientsFull,
+        Opaque,
+        OpaqueRefused,
+    ];
     let outcomes = counts.iter().filter(|(reason, _)| wanted.contains(reason));
     outcomes
         .map(|&(reason, count)| (reason.name().to_owned(), count))
@@ -187,10 +196,10 @@ mod tests {
         );
         assert_eq!(requests.by_reason.values().sum::<u64>(), requests.user);
         assert_eq!(
-            requests.by_reason.len() + requests.broken.len() + 2 + 5,
+            requests.by_reason.len() + requests.broken.len() + 2 + 7,
             Reason::ALL.len()
         );
-        assert_eq!(connections(&counts).len(), 4);
+        assert_eq!(connections(&counts).len(), 6);
     }
 
     #[test]

@@ -117,15 +117,17 @@ fn active(ctx: &SockOpsContext) {
         original: client.original,
         reserved: 0,
     };
-    // Without this entry the anchor closes the connection: full map, loud failure.
-    let _ = ANCHORED.insert(key, value, 0);
+    if ANCHORED.insert(key, value, 0).is_err() {
+        // The anchor closes what it knows nothing of. The kernel must not carry requests of it meanwhile.
+        count(Reason::AnchorFull);
+        return;
+    }
     let _ = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32);
     let mut key = client.cookie;
-    insert(
-        ctx,
-        (&raw const CLIENTS).cast_mut().cast(),
-        (&raw mut key).cast(),
-    );
+    let clients = (&raw const CLIENTS).cast_mut().cast();
+    if !insert(ctx, clients, (&raw mut key).cast()) {
+        count(Reason::ClientsFull);
+    }
 }
 
 /// A server accepted a connection that the controller announced: its answers can skip TCP.

@@ -223,6 +223,7 @@ fn verdict(msg: *mut sk_msg_md, socket: *mut c_void, client: &mut Client, size: 
     client.part = part;
     match route(msg, socket, client, image, generation, total) {
         Ok(()) => PASS,
+        Err(Reason::WaitingFull) => refuse(client),
         Err(reason) => pass(client, reason),
     }
 }
@@ -333,8 +334,8 @@ fn body(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
 #[inline(always)]
 fn pin(client: &mut Client, reason: u32) -> u32 {
     count_number(reason);
-    if in_flight(client) {
-        wait_for(client);
+    if in_flight(client) && !wait_for(client) {
+        return refuse(client);
     }
     client.passed = client.passed.wrapping_add(1);
     client.mode = MODE_PINNED;
@@ -344,10 +345,19 @@ fn pin(client: &mut Client, reason: u32) -> u32 {
 /// User space serves this request, after what is in flight.
 #[inline(always)]
 fn leave(client: &mut Client, reason: Reason) -> u32 {
-    if in_flight(client) {
-        wait_for(client);
+    if in_flight(client) && !wait_for(client) {
+        return refuse(client);
     }
     pass(client, reason)
+}
+
+/// User space could not be told to answer this request after the one in flight, so nobody gets it: `sendmsg` fails, this one
+/// and (Linux 6.18: `tcp_bpf_send_verdict` keeps the verdict) all that follow. What is in flight is still answered.
+#[inline(always)]
+fn refuse(client: &mut Client) -> u32 {
+    count(Reason::WaitingFull);
+    client.remaining = 0;
+    sk_action::SK_DROP
 }
 
 /// User space serves this request.
@@ -375,18 +385,22 @@ fn in_flight(client: &Client) -> bool {
 
 /// Tells user space which exchange comes before the request passed to it, and leaves that exchange's response to it as well unless
 /// it has begun: redirected bytes are queued some time after the program's verdict, and user space cannot see when.
+/// `false` if there is no room to tell it.
 #[inline(always)]
-fn wait_for(client: &Client) {
+fn wait_for(client: &Client) -> bool {
     let waiting = Waiting {
         lease: client.lease,
         slot: client.slot,
         reserved: 0,
     };
-    let _ = WAITING.insert(client.cookie, waiting, 0);
+    if WAITING.insert(client.cookie, waiting, 0).is_err() {
+        return false;
+    }
     if let Some(upstream) = upstream(client.slot) {
         // Should the exchange be over by now, somebody else's response takes the longer way once.
         upstream.pipelined = 1;
     }
+    true
 }
 
 /// Whether the application has read everything that user space answered: then the kernel may answer again without
@@ -410,8 +424,12 @@ fn route(
     total: u64,
 ) -> Result<(), Reason> {
     if in_flight(client) {
-        wait_for(client);
-        return Err(Reason::Pipelined);
+        let told = wait_for(client);
+        return Err(if told {
+            Reason::Pipelined
+        } else {
+            Reason::WaitingFull
+        });
     }
     if !caught_up(client, socket) {
         return Err(Reason::UserPending);

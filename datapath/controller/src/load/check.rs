@@ -19,7 +19,7 @@ pub struct Requirement {
 /// Tries every hook and map on this kernel; loads programs but attaches nothing.
 pub fn check() -> Vec<Requirement> {
     let mut found = vec![cgroup2(), btf()];
-    let mut ebpf = match object() {
+    let mut ebpf = match object(&[]) {
         Ok(ebpf) => ebpf,
         Err(error) => {
             found.push(requirement("maps", "all of it", Err(chain(&error))));

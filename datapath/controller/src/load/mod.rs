@@ -4,6 +4,7 @@ pub mod btf;
 pub mod check;
 mod error;
 pub mod shared;
+mod size;
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -23,6 +24,7 @@ use kmesh_api::{Image, Reason};
 use self::btf::TcpSock;
 pub use self::error::LoadError;
 use self::shared::Shared;
+pub use self::size::{MapSize, NotASize};
 
 /// The cgroup programs with the names of their hooks.
 const SOCK_ADDR: [&str; 4] = [
@@ -66,12 +68,12 @@ pub struct Datapath {
 }
 
 impl Datapath {
-    /// Loads all programs and attaches those that belong to socket maps.
+    /// Loads all programs and attaches those that belong to socket maps. Maps have these sizes instead of their own.
     ///
     /// # Errors
     /// [`LoadError`], naming the program or map.
-    pub fn load() -> Result<Self, LoadError> {
-        let mut ebpf = object()?;
+    pub fn load(sizes: &[MapSize]) -> Result<Self, LoadError> {
+        let mut ebpf = object(sizes)?;
         load_programs(&mut ebpf)?;
         attach_to_map(&mut ebpf, "msg_client_request", "CLIENTS")?;
         attach_to_map(&mut ebpf, "msg_server_response", "SERVERS")?;
@@ -220,13 +222,17 @@ impl Attached {
     }
 }
 
-fn object() -> Result<Ebpf, LoadError> {
+fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
     if kmesh_object::OBJECT.is_empty() {
         return Err(LoadError::NoObject);
     }
     let btf = fs::read("/sys/kernel/btf/vmlinux").map_err(LoadError::NoBtf)?;
     let offsets = TcpSock::find(&btf)?;
-    EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    for size in sizes {
+        loader.map_max_entries(size.map(), size.entries());
+    }
+    loader
         .override_global("TCP_RCV_NXT", &offsets.rcv_nxt, true)
         .override_global("TCP_COPIED_SEQ", &offsets.copied_seq, true)
         .override_global("TCP_BYTES_RECEIVED", &offsets.bytes_received, true)

@@ -113,9 +113,13 @@ fn prepare(
     }
     let cookie = socket_cookie(stream)?;
     datapath.slots.insert(cookie, slot, 0)?;
-    datapath
+    let inserted = datapath
         .upstream_sockets
-        .insert(slot, stream.as_raw_fd(), 0)?;
+        .insert(slot, stream.as_raw_fd(), 0);
+    if let Err(error) = inserted {
+        let _ = datapath.slots.remove(&cookie);
+        return Err(error.into());
+    }
     Ok(Some(cookie))
 }
 
