@@ -1,7 +1,7 @@
 //! The one matching primitive: a deterministic automaton over bytes, stored as a row-displaced transition table.
 //!
 //! Hosts, paths, header names and header values are all matched by it. A step costs two dependent loads whatever the
-//! number of patterns. Node 0 is the dead node: it has no transitions and accepts nothing. A cell that leads to node 0 is an exception to
+//! number of patterns, and where a node has only one way on, eight bytes are one step ([`Node::ahead`]). Node 0 is the dead node: it has no transitions and accepts nothing. A cell that leads to node 0 is an exception to
 //! [`Node::other`].
 
 /// A state of an automaton.
@@ -17,6 +17,12 @@ pub struct Node {
     pub pass: u32,
     /// Where bytes lead that have no cell of this node's; 0 = nowhere. It keeps the rows of classes like `[^/]` short.
     pub other: u32,
+    /// The next eight bytes, first byte lowest, if they alone lead on from here and nothing else is met before their last.
+    pub ahead: u64,
+    /// The node they lead to; 0 = there are no such eight bytes.
+    pub ahead_to: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
 }
 
 /// A transition, valid for the node that `owner` names.

@@ -5,6 +5,8 @@
 //! every node but a root has one transition into it, so a full node table fills half of the cells and a place is found
 //! quickly; the automata of patterns have rows of a few exceptions to [`Node::other`].
 
+use std::collections::HashMap;
+
 use kmesh_api::Image;
 use kmesh_api::automaton::{Cell, Node};
 use kmesh_api::limits::{CELLS_MAX, NODES_MAX};
@@ -117,9 +119,11 @@ impl Automata {
                 end: meaning.end,
                 pass: meaning.pass,
                 other: *other,
+                ..Node::default()
             };
         }
         self.transitions.sort_unstable();
+        look_ahead(&self.transitions, image);
         let mut rows: Vec<_> = self.transitions.chunk_by(|a, b| a.0 == b.0).collect();
         // Wide rows first, while there is room for them; rows of the same width in the order of their nodes.
         rows.sort_by_key(|row| std::cmp::Reverse(row.len()));
@@ -144,6 +148,35 @@ impl Automata {
             }
         }
         Ok(())
+    }
+}
+
+/// Gives each node that begins a stretch of eight single ways its [`Node::ahead`].
+fn look_ahead(transitions: &[(u32, u8, u32)], image: &mut Image) {
+    let mut single = HashMap::new();
+    for row in transitions.chunk_by(|a, b| a.0 == b.0) {
+        if let &[(from, byte, to)] = row
+            && image.nodes[from as usize].other == 0
+        {
+            single.insert(from, (byte, to));
+        }
+    }
+    for &start in single.keys() {
+        let (mut at, mut word) = (start, [0; 8]);
+        let pass = image.nodes[start as usize].pass;
+        // A node in between that means something of its own would be missed.
+        let whole = word.iter_mut().all(|byte| {
+            let Some(&(way, to)) = single.get(&at) else {
+                return false;
+            };
+            let met = image.nodes[at as usize].pass == pass;
+            (*byte, at) = (way, to);
+            met
+        });
+        if whole {
+            let node = &mut image.nodes[start as usize];
+            (node.ahead, node.ahead_to) = (u64::from_le_bytes(word), at);
+        }
     }
 }
 
@@ -202,13 +235,18 @@ mod tests {
 
     /// What the kernel does, in its simplest form.
     fn lookup(image: &Image, root: u32, text: &[u8]) -> u32 {
+        image.nodes[end_of(image, root, text) as usize].end
+    }
+
+    /// The node that `text` leads to.
+    fn end_of(image: &Image, root: u32, text: &[u8]) -> u32 {
         let mut at = root;
         for byte in text {
             let base = image.nodes[at as usize].base;
             let cell = &image.cells[(base as usize + usize::from(*byte)) & (CELLS_MAX - 1)];
             at = if cell.owner == at { cell.next } else { 0 };
         }
-        image.nodes[at as usize].end
+        at
     }
 
     proptest! {
@@ -229,6 +267,34 @@ mod tests {
                     let expected = own.get(text).copied().unwrap_or_default();
                     prop_assert_eq!(lookup(&image, *root, text), expected, "{:?}", text);
                 }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 200,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        /// Eight bytes in one step come to what eight steps come to, and pass nothing that means something.
+        #[test]
+        fn a_leap_is_eight_steps(
+            patterns in btree_map(vec(prop_oneof![9 => Just(b'a'), 1 => Just(b'b')], 0..40), 1_u32.., 1..8),
+        ) {
+            let (image, _) = packed(std::slice::from_ref(&patterns)).unwrap();
+            let longest = patterns.keys().map(Vec::len).max().unwrap();
+            let mut leaps = 0;
+            for (number, node) in (0..).zip(&image.nodes) {
+                if node.ahead_to != 0 {
+                    prop_assert_eq!(end_of(&image, number, &node.ahead.to_le_bytes()), node.ahead_to);
+                    leaps += 1;
+                }
+            }
+            // One pattern alone is one way: a leap begins at each byte that eight more follow.
+            if patterns.len() == 1 {
+                prop_assert_eq!(leaps, (longest + 1).saturating_sub(8));
             }
         }
     }

@@ -297,7 +297,11 @@ impl Compiler<'_> {
         if trie.is_bare() {
             return Ok(0);
         }
-        self.automata.add(trie, place, (), |own, ()| Ok((*own, ())))
+        self.automata.add(trie, place, 0, |own, above| {
+            let pass = if own.pass == 0 { *above } else { own.pass };
+            let end = own.end;
+            Ok((Meaning { end, pass }, pass))
+        })
     }
 
     /// Fills a virtual host and its routes; returns its index.

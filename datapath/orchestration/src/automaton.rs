@@ -1,4 +1,4 @@
-//! One step of the matching automaton.
+//! Steps of the matching automaton.
 
 use kmesh_api::Image;
 use kmesh_api::automaton::Node;
@@ -23,6 +23,17 @@ pub fn step(image: &Image, from: u32, byte: u8) -> u32 {
         cell.next
     } else {
         node.other
+    }
+}
+
+/// Where the next eight bytes lead from `from` in one step; [`DEAD`] if that is not known, and then a step for each byte tells.
+#[inline(always)]
+pub fn leap(image: &Image, from: u32, word: u64) -> u32 {
+    let node = node(image, from);
+    if node.ahead == word {
+        node.ahead_to
+    } else {
+        DEAD
     }
 }
 

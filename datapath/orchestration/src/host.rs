@@ -7,89 +7,136 @@ use kmesh_api::Image;
 use kmesh_api::head::Head;
 use kmesh_api::route::RouteConfig;
 
-use crate::automaton::{DEAD, lower, node, step};
+use crate::automaton::{DEAD, leap, lower, node, step};
 use crate::repeat::{Body, repeat};
+use crate::word::{self, forget};
 
-/// Progress of the walk; in memory, not in registers, for the verifier's sake.
+/// Longest stretch that one iteration leaps, in words, before it goes byte by byte.
+const LEAPS: u32 = 4;
+/// Bytes that one iteration consumes singly.
+const RUN: u32 = 8;
+
+/// Progress of a walk; in memory, not in registers, for the verifier's sake.
 struct Progress {
-    forward: u32,
-    backward: u32,
-    prefix: u32,
-    suffix: u32,
+    node: u32,
+    /// The node before it: only what another character follows counts as a wildcard.
+    before: u32,
+    /// Where the walk stands in the head.
+    at: u32,
 }
 
-struct Walk<'a, const N: usize> {
+/// Goes from the host's first byte to its last: exact domains and prefixes.
+struct Forward<'a, const N: usize> {
     image: &'a Image,
     head: &'a Head<N>,
     progress: &'a mut Progress,
 }
 
-/// Bytes that one iteration consumes.
-const RUN: u32 = 8;
-
-impl<const N: usize> Body for Walk<'_, N> {
+impl<const N: usize> Body for Forward<'_, N> {
     #[inline(always)]
-    fn run(&mut self, index: u32) -> bool {
-        let mut done = index.wrapping_mul(RUN);
-        let mut forward = self.progress.forward;
-        let mut backward = self.progress.backward;
-        let length = self.head.host_end.wrapping_sub(self.head.host_at);
-        for _ in 0..RUN {
-            if done >= length || forward == DEAD && backward == DEAD {
+    fn run(&mut self, _: u32) -> bool {
+        let Progress {
+            mut node,
+            mut before,
+            mut at,
+        } = *self.progress;
+        let end = self.head.host_end;
+        for _ in 0..LEAPS {
+            if at.wrapping_add(word::BYTES) > end {
                 break;
             }
-            let from_start = self.head.host_at.wrapping_add(done);
-            let from_end = self.head.host_end.wrapping_sub(done).wrapping_sub(1);
-            done = done.wrapping_add(1);
-            // A wildcard's node counts only when another character follows it: this one.
-            if forward != DEAD {
-                let pass = node(self.image, forward).pass;
-                if pass != 0 {
-                    self.progress.prefix = pass;
-                }
-                let byte = lower(self.head.bytes[from_start as usize & (N - 1)]);
-                forward = step(self.image, forward, byte);
+            let next = leap(self.image, node, word::lower(word::load(self.head, at)));
+            if next == DEAD {
+                break;
             }
-            if backward != DEAD {
-                let pass = node(self.image, backward).pass;
-                if pass != 0 {
-                    self.progress.suffix = pass;
-                }
-                let byte = lower(self.head.bytes[from_end as usize & (N - 1)]);
-                backward = step(self.image, backward, byte);
-            }
+            before = node;
+            node = next;
+            at = at.wrapping_add(word::BYTES);
         }
-        self.progress.forward = forward;
-        self.progress.backward = backward;
-        done < length && (forward != DEAD || backward != DEAD)
+        at = forget::<N>(at);
+        for _ in 0..RUN {
+            if at >= end || node == DEAD {
+                break;
+            }
+            before = node;
+            let byte = lower(self.head.bytes[at as usize & (N - 1)]);
+            node = step(self.image, node, byte);
+            at = at.wrapping_add(1);
+        }
+        *self.progress = Progress { node, before, at };
+        at < end && node != DEAD
+    }
+}
+
+/// Goes from the host's last byte to its first: suffixes.
+struct Backward<'a, const N: usize> {
+    image: &'a Image,
+    head: &'a Head<N>,
+    progress: &'a mut Progress,
+}
+
+impl<const N: usize> Body for Backward<'_, N> {
+    #[inline(always)]
+    fn run(&mut self, _: u32) -> bool {
+        let Progress {
+            mut node,
+            mut before,
+            mut at,
+        } = *self.progress;
+        let begin = self.head.host_at;
+        for _ in 0..RUN {
+            if at <= begin || node == DEAD {
+                break;
+            }
+            at = at.wrapping_sub(1);
+            before = node;
+            let byte = lower(self.head.bytes[at as usize & (N - 1)]);
+            node = step(self.image, node, byte);
+        }
+        *self.progress = Progress { node, before, at };
+        at > begin && node != DEAD
     }
 }
 
 /// Index of the virtual host that serves the head's host.
 #[inline(always)]
 pub fn find<const N: usize>(image: &Image, config: &RouteConfig, head: &Head<N>) -> Option<u32> {
-    let mut progress = Progress {
-        forward: config.hosts,
-        backward: config.suffixes,
-        prefix: 0,
-        suffix: 0,
+    let begin = |node, at| Progress {
+        node,
+        before: DEAD,
+        at,
     };
-    // The host is part of the head, so N / RUN iterations reach its end.
+    let mut forward = begin(config.hosts, head.host_at);
+    // Here and below: the host is part of the head, and each iteration but the last consumes RUN bytes or more.
     repeat(
         N as u32 / RUN,
-        &mut Walk {
+        &mut Forward {
             image,
             head,
-            progress: &mut progress,
+            progress: &mut forward,
         },
     );
-    let exact = node(image, progress.forward).end;
-    let found = if exact != 0 {
-        exact
-    } else if progress.suffix != 0 {
-        progress.suffix
-    } else if progress.prefix != 0 {
-        progress.prefix
+    let exact = node(image, forward.node).end;
+    if exact != 0 {
+        return Some(exact.wrapping_sub(1));
+    }
+    let mut backward = begin(config.suffixes, head.host_end);
+    if config.suffixes != DEAD {
+        repeat(
+            N as u32 / RUN,
+            &mut Backward {
+                image,
+                head,
+                progress: &mut backward,
+            },
+        );
+    }
+    let suffix = node(image, backward.before).pass;
+    let prefix = node(image, forward.before).pass;
+    let found = if suffix != 0 {
+        suffix
+    } else if prefix != 0 {
+        prefix
     } else {
         config.any
     };

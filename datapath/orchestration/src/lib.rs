@@ -13,6 +13,7 @@ pub mod listener;
 pub mod path;
 mod predicate;
 pub mod repeat;
+mod word;
 
 pub use balance::Dice;
 pub use decide::{Choice, NO_ROUTE, Undecided, choose, decide};

@@ -1,14 +1,15 @@
-//! Path matching: all patterns of a virtual host in one walk over the path.
+//! Path matching: all patterns of a virtual host in one walk over the path, or two.
 //!
-//! Two automata walk side by side: a tree of the literal patterns, whose nodes know what passed through them, and one
-//! automaton of all regular expressions (case-insensitive patterns among them), which is looked at where the path ends.
+//! There are two automata: a tree of the literal patterns, whose nodes know what passed through them, and, if the virtual host has
+//! any, one automaton of all regular expressions (case-insensitive patterns among them), which is looked at where the path ends.
 
 use kmesh_api::Image;
 use kmesh_api::head::Head;
 use kmesh_api::route::VirtualHost;
 
-use crate::automaton::{DEAD, node, step};
+use crate::automaton::{DEAD, leap, node, step};
 use crate::repeat::{Body, repeat};
+use crate::word::{self, forget};
 
 /// The candidate lists for a path: indices into [`Image::candidates`] plus one, 0 = none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,11 +20,18 @@ pub struct Lists {
     pub expressions: u32,
 }
 
+/// Progress of a walk; in memory, not in registers, for the verifier's sake.
 struct Progress {
-    literal: u32,
-    expressions: u32,
-    lists: Lists,
+    node: u32,
+    at: u32,
+    /// The list of the walk's end.
+    list: u32,
 }
+
+/// Longest stretch that one iteration leaps, in words, before it goes byte by byte.
+const LEAPS: u32 = 4;
+/// Bytes that one iteration consumes singly: most paths are done in one.
+const RUN: u32 = 16;
 
 struct Walk<'a, const N: usize> {
     image: &'a Image,
@@ -31,52 +39,56 @@ struct Walk<'a, const N: usize> {
     progress: &'a mut Progress,
 }
 
-/// Bytes that one iteration consumes: most paths are done in two.
-const RUN: u32 = 16;
-
 impl<const N: usize> Body for Walk<'_, N> {
     #[inline(always)]
-    fn run(&mut self, index: u32) -> bool {
-        let mut at = self.head.target_at.wrapping_add(index.wrapping_mul(RUN));
-        let mut literal = self.progress.literal;
-        let mut expressions = self.progress.expressions;
+    fn run(&mut self, _: u32) -> bool {
+        let Progress {
+            node: mut here,
+            mut at,
+            ..
+        } = *self.progress;
+        let end = self.head.path_end;
+        for _ in 0..LEAPS {
+            if at.wrapping_add(word::BYTES) > end {
+                break;
+            }
+            let next = leap(self.image, here, word::load(self.head, at));
+            if next == DEAD {
+                break;
+            }
+            here = next;
+            at = at.wrapping_add(word::BYTES);
+        }
+        at = forget::<N>(at);
         for _ in 0..RUN {
-            if at >= self.head.path_end {
-                if literal != DEAD {
-                    self.progress.lists.literal = node(self.image, literal).end;
-                }
-                self.progress.lists.expressions = node(self.image, expressions).end;
+            if at >= end {
+                self.progress.list = node(self.image, here).end;
                 return false;
             }
-            let byte = self.head.bytes[at as usize & (N - 1)];
-            if literal != DEAD {
-                let next = step(self.image, literal, byte);
-                if next == DEAD {
-                    self.progress.lists.literal = node(self.image, literal).pass;
-                }
-                literal = next;
-            }
-            if expressions != DEAD {
-                expressions = step(self.image, expressions, byte);
-            }
-            if literal == DEAD && expressions == DEAD {
+            let next = step(self.image, here, self.head.bytes[at as usize & (N - 1)]);
+            if next == DEAD {
+                self.progress.list = node(self.image, here).pass;
                 return false;
             }
+            here = next;
             at = at.wrapping_add(1);
         }
-        self.progress.literal = literal;
-        self.progress.expressions = expressions;
+        self.progress.node = here;
+        self.progress.at = at;
         true
     }
 }
 
-/// The candidates for the head's path (without query).
+/// Where the walk over the path from `root` ends: the list there.
 #[inline(always)]
-pub fn candidates<const N: usize>(image: &Image, host: &VirtualHost, head: &Head<N>) -> Lists {
+fn walk<const N: usize>(image: &Image, root: u32, head: &Head<N>) -> u32 {
+    if root == DEAD {
+        return 0;
+    }
     let mut progress = Progress {
-        literal: host.paths,
-        expressions: host.expressions,
-        lists: Lists::default(),
+        node: root,
+        at: head.target_at,
+        list: 0,
     };
     // The path is part of the head and ends before it, so N / RUN iterations see its end.
     repeat(
@@ -87,5 +99,14 @@ pub fn candidates<const N: usize>(image: &Image, host: &VirtualHost, head: &Head
             progress: &mut progress,
         },
     );
-    progress.lists
+    progress.list
+}
+
+/// The candidates for the head's path (without query).
+#[inline(always)]
+pub fn candidates<const N: usize>(image: &Image, host: &VirtualHost, head: &Head<N>) -> Lists {
+    Lists {
+        literal: walk(image, host.paths, head),
+        expressions: walk(image, host.expressions, head),
+    }
 }

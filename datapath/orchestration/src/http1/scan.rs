@@ -13,12 +13,17 @@ use super::bytes::{AUTHORITY, PLAIN_TARGET, PLAIN_VALUE, TOKEN, VISIBLE, is};
 use super::target;
 use crate::automaton::{DEAD, lower, node, step};
 use crate::repeat::{Body, repeat};
+use crate::word::{self, forget};
 
 /// Bytes that one iteration consumes at most before its single step: enough for most names and hosts, and little enough
 /// for the verifier, which follows each of them.
 const RUN: u32 = 16;
-/// Words that one iteration skips at most: a value of 256 bytes.
+/// Words that one iteration skips at most of a value: 256 bytes.
 const WORDS: u32 = 32;
+/// Words that one iteration takes at most of a name, a host or a target.
+const PLAIN_WORDS: u32 = 4;
+/// Bytes that may be left behind the last whole word.
+const REST: u32 = 7;
 
 /// What a scan came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +39,7 @@ pub enum Outcome {
 /// Largest content length the framing counts with; larger ones are user space's to refuse.
 const CONTENT_LENGTH_LIMIT: u64 = 1 << 56;
 
-const fn word(text: &[u8]) -> u64 {
+const fn packed(text: &[u8]) -> u64 {
     let mut word = 0;
     let mut i = 0;
     while i < text.len() {
@@ -45,7 +50,7 @@ const fn word(text: &[u8]) -> u64 {
 }
 
 /// `HTTP/1.1`, first byte lowest.
-const VERSION: u64 = word(b"HTTP/1.1");
+const VERSION: u64 = packed(b"HTTP/1.1");
 
 /// Volatile, or the compiler makes one call to `memset` of the stores, and BPF has only one that goes byte by byte (28 ns here).
 #[inline(always)]
@@ -235,6 +240,14 @@ impl<const N: usize> Scan<'_, N> {
         if self.head.phase != phase::TARGET || position == self.head.target_at {
             return;
         }
+        for _ in 0..PLAIN_WORDS {
+            if !self.whole_word(position) || !word::is_plain(word::load(self.head, position), true)
+            {
+                break;
+            }
+            position = position.wrapping_add(word::BYTES);
+        }
+        position = forget::<N>(position);
         for _ in 0..RUN {
             let byte = self.head.bytes[position as usize & (N - 1)];
             if position >= self.head.length || !is(byte, PLAIN_TARGET) {
@@ -243,6 +256,12 @@ impl<const N: usize> Scan<'_, N> {
             position = position.wrapping_add(1);
         }
         self.head.position = position;
+    }
+
+    /// Whether eight bytes from `position` on are there.
+    #[inline(always)]
+    fn whole_word(&self, position: u32) -> bool {
+        position.wrapping_add(word::BYTES) <= self.head.length
     }
 
     /// Consumes the version if it is the one that `version` takes.
@@ -274,15 +293,32 @@ impl<const N: usize> Scan<'_, N> {
         let mut node = self.head.node;
         for _ in 0..RUN {
             let byte = self.head.bytes[position as usize & (N - 1)];
-            if position >= self.head.length || !is(byte, TOKEN) {
+            if position >= self.head.length || !is(byte, TOKEN) || node == DEAD {
                 break;
             }
-            if node != DEAD {
-                node = step(self.image, node, lower(byte));
-            }
+            node = step(self.image, node, lower(byte));
             position = position.wrapping_add(1);
         }
         self.head.node = node;
+        position = forget::<N>(position);
+        if node == DEAD {
+            for _ in 0..PLAIN_WORDS {
+                if !self.whole_word(position)
+                    || !word::is_plain(word::load(self.head, position), false)
+                {
+                    break;
+                }
+                position = position.wrapping_add(word::BYTES);
+            }
+            position = forget::<N>(position);
+            for _ in 0..REST {
+                let byte = self.head.bytes[position as usize & (N - 1)];
+                if position >= self.head.length || !is(byte, TOKEN) {
+                    break;
+                }
+                position = position.wrapping_add(1);
+            }
+        }
         self.head.position = position;
     }
 
@@ -298,7 +334,16 @@ impl<const N: usize> Scan<'_, N> {
             if position != self.head.host_end {
                 return;
             }
-            for _ in 0..RUN {
+            for _ in 0..2 * PLAIN_WORDS {
+                if !self.whole_word(position)
+                    || !word::is_plain(word::load(self.head, position), false)
+                {
+                    break;
+                }
+                position = position.wrapping_add(word::BYTES);
+            }
+            position = forget::<N>(position);
+            for _ in 0..REST {
                 let byte = self.head.bytes[position as usize & (N - 1)];
                 if position >= self.head.length || !is(byte, AUTHORITY) {
                     break;
@@ -338,7 +383,7 @@ impl<const N: usize> Scan<'_, N> {
             return;
         }
         let mut position = self.head.position;
-        for _ in 0..7 {
+        for _ in 0..REST {
             if position.is_multiple_of(8) || !self.plain_byte(position) {
                 break;
             }
@@ -351,7 +396,7 @@ impl<const N: usize> Scan<'_, N> {
                 }
                 position = position.wrapping_add(8);
             }
-            for _ in 0..7 {
+            for _ in 0..REST {
                 if !self.plain_byte(position) {
                     break;
                 }
@@ -371,47 +416,27 @@ impl<const N: usize> Scan<'_, N> {
     /// Whether the eight bytes at `position` (a multiple of 8) are all there and free of control characters.
     #[inline(always)]
     fn plain_word(&self, position: u32) -> bool {
-        const ONES: u64 = u64::MAX / 255;
-        if position.wrapping_add(8) > self.head.length {
-            return false;
-        }
-        let at = position as usize & (N - 8);
-        #[expect(
-            clippy::cast_ptr_alignment,
-            reason = "aligned, as the SAFETY line says"
-        )]
-        // SAFETY: `at` is a multiple of 8 not above N - 8, and `bytes` is the first field of an 8-byte aligned struct.
-        let word = unsafe { self.head.bytes.as_ptr().add(at).cast::<u64>().read() };
-        // Per byte, the high bit says: of `low + 1` that it is delete (0x7f, or 0xff, which the slow way takes), of
-        // `low + 0x60` that it is not below space. No byte carries into the next.
-        let low = word & (ONES * 0x7f);
-        let sound = (low + ONES * 0x60) | word;
-        (!sound | (low + ONES)) & (ONES * 0x80) == 0
+        self.whole_word(position) && word::is_free_of_controls(word::around(self.head, position))
     }
 
     /// Only the methods that every HTTP/1 server knows; Envoy refuses most others, and user space knows which.
     #[inline(always)]
     fn method(&mut self, byte: u8, position: u32) {
-        const GET: u64 = word(b"GET");
-        const HEAD: u64 = word(b"HEAD");
-        const POST: u64 = word(b"POST");
-        const PUT: u64 = word(b"PUT");
-        const DELETE: u64 = word(b"DELETE");
-        const OPTIONS: u64 = word(b"OPTIONS");
-        const PATCH: u64 = word(b"PATCH");
-        const CONNECT: u64 = word(b"CONNECT");
+        const GET: u64 = packed(b"GET");
+        const HEAD: u64 = packed(b"HEAD");
+        const POST: u64 = packed(b"POST");
+        const PUT: u64 = packed(b"PUT");
+        const DELETE: u64 = packed(b"DELETE");
+        const OPTIONS: u64 = packed(b"OPTIONS");
+        const PATCH: u64 = packed(b"PATCH");
+        const CONNECT: u64 = packed(b"CONNECT");
         if byte != b' ' {
             if position >= 7 || !byte.is_ascii_uppercase() {
                 self.refuse(Reason::Malformed);
             }
             return;
         }
-        #[expect(
-            clippy::cast_ptr_alignment,
-            reason = "aligned, as the SAFETY line says"
-        )]
-        // SAFETY: `bytes` is the first field of an 8-byte aligned struct and at least 8 bytes long.
-        let first = unsafe { self.head.bytes.as_ptr().cast::<u64>().read() };
+        let first = word::around(self.head, 0);
         let method = first & ((1 << (8 * (position & 7))) - 1);
         if method == HEAD {
             self.head.flags |= flag::HEAD_METHOD;

@@ -26,7 +26,10 @@ pub(super) fn look_up<const N: usize>(image: &Image, head: &mut Head<N>) {
         return;
     }
     head.flags |= flag::LOOKED_UP;
-    repeat(PSEUDO, &mut Pseudo { image, head });
+    let asks = |pseudo: u32| image.names[pseudo as usize & (NAMES_MAX - 1)].values;
+    if asks(name::METHOD) | asks(name::PATH) | asks(name::AUTHORITY) != 0 {
+        repeat(PSEUDO, &mut Pseudo { image, head });
+    }
     if image.queries_root == 0 || head.path_end >= head.target_end {
         return;
     }
