@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::anchor::{Anchor, HEAD_MAX};
+use super::front::Gate;
 use super::serve::Session;
 use super::stream::Stream;
 use super::upgrade::join;
@@ -107,6 +108,7 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
         pod,
         anchor: Arc::clone(&anchor),
         switched: Mutex::default(),
+        orders: Arc::default(),
     });
     let http2 = match codec {
         Codec::Http1 => false,
@@ -155,19 +157,20 @@ async fn begins_with_preface(socket: &TcpStream) -> bool {
     }
 }
 
-fn stream(session: &Session) -> TokioIo<Stream> {
-    TokioIo::new(Stream {
+fn stream(session: &Session) -> Stream {
+    Stream {
         anchor: Arc::clone(&session.anchor),
         node: Arc::clone(&session.node),
-    })
+    }
 }
 
 async fn serve_http1(session: Arc<Session>) -> hyper::Result<()> {
     let service = service_fn(|request| Box::pin(Arc::clone(&session).serve(request)));
+    let gate = Gate::new(stream(&session), Arc::clone(&session.orders));
     let mut connection = http1::Builder::new()
         .auto_date_header(false)
         .max_buf_size(HEAD_MAX)
-        .serve_connection(stream(&session), service);
+        .serve_connection(TokioIo::new(gate), service);
     let served = poll_fn(|context| connection.poll_without_shutdown(context)).await;
     let switched = session
         .switched
@@ -176,13 +179,18 @@ async fn serve_http1(session: Arc<Session>) -> hyper::Result<()> {
         .take();
     match switched {
         Some(upstream) if served.is_ok() => join(connection.into_parts(), upstream).await,
-        _ => session.anchor.finish(),
+        _ => {
+            session.anchor.finish();
+            if session.orders.is_deaf() {
+                session.anchor.forget_unread().await;
+            }
+        }
     }
     served
 }
 
 async fn serve_http2(session: Arc<Session>) -> hyper::Result<()> {
-    let io = stream(&session);
+    let io = TokioIo::new(stream(&session));
     let service = service_fn(move |request| Arc::clone(&session).serve(request));
     http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

@@ -133,6 +133,23 @@ impl Anchor {
         let _ = socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Write);
     }
 
+    /// Reads what the client still sends, until it stops or for as long as Envoy waits (`delayed_close_timeout`): a socket
+    /// that is closed with unread bytes resets, and a reset can overtake the answer that explains it.
+    pub(super) async fn forget_unread(&self) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let forget = async {
+            let mut bytes = [0; 4096];
+            while self.socket.readable().await.is_ok() {
+                match self.socket.try_read(&mut bytes) {
+                    Ok(0) => return,
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                    _ => {}
+                }
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, forget).await;
+    }
+
     /// Ends the connection after what was sent.
     pub(super) fn close(&self) {
         let _ = socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Both);

@@ -140,7 +140,12 @@ impl Body for Reader {
         {
             let frame = ready!(Pin::new(source).poll_frame(context));
             match frame {
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Err(error)) => {
+                    // What was kept of it is not all of it: nobody may read it to an end that looks like one.
+                    state.lost = true;
+                    state.kept.clear();
+                    return Poll::Ready(Some(Err(error.into())));
+                }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         state.size += data.len();

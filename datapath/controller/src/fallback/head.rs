@@ -48,6 +48,10 @@ pub(super) fn scan_request<B>(image: &Image, request: &Request<B>) -> Result<Sca
     // struct is larger than a stack frame should be.
     let mut head: Box<Head<HEAD_MAX>> = unsafe { Box::new_zeroed().assume_init() };
     begin_request(&mut *head);
+    let carried = CARRIED.contains(&request.method().as_str());
+    if !carried {
+        begin_at_target(image, &mut head, request.method().as_str().len() + 1);
+    }
     head.bytes[..bytes.len()].copy_from_slice(&bytes);
     head.length = bytes.len() as u32;
     match scan(image, &mut *head) {
@@ -58,12 +62,28 @@ pub(super) fn scan_request<B>(image: &Image, request: &Request<B>) -> Result<Sca
         Outcome::Partial | Outcome::Refused(_) => return Err(Reason::Malformed),
     }
     let kernel_bound = match request_length(&head) {
-        Length::Known(total) => admit(&head, total).is_ok(),
+        Length::Known(total) => carried && admit(&head, total).is_ok(),
         // The next one may come whole.
-        Length::Chunked => admit(&head, 0).is_ok(),
+        Length::Chunked => carried && admit(&head, 0).is_ok(),
         Length::Unknown(_) => false,
     };
     Ok(Scanned { head, kernel_bound })
+}
+
+/// The methods that the kernel carries. Others come here, and those that Envoy refuses come no further than the front.
+const CARRIED: [&str; 8] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT",
+];
+
+/// Lets the scanner, which refuses methods that the kernel does not carry, begin behind a method that ends before `target`.
+fn begin_at_target(image: &Image, head: &mut Head<HEAD_MAX>, target: usize) {
+    const KNOWN: &[u8] = b"GET ";
+    head.bytes[..KNOWN.len()].copy_from_slice(KNOWN);
+    head.length = KNOWN.len() as u32;
+    // Partial: the target is next.
+    let _ = scan(image, head);
+    head.position = target as u32;
+    head.target_at = target as u32;
 }
 
 fn push(bytes: &mut Vec<u8>, name: &[u8], value: &[u8]) {

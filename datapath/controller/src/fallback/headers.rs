@@ -19,7 +19,11 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = connection_options(headers)
         .filter_map(|name| name.parse().ok())
         .collect();
-    let trailers = headers.get(TE).is_some_and(|te| te == "trailers");
+    let codings = headers.get(TE).and_then(|te| te.to_str().ok());
+    let trailers = codings.is_some_and(|codings| {
+        let mut codings = codings.split([',', ';']).map(str::trim);
+        codings.any(|coding| coding.eq_ignore_ascii_case("trailers"))
+    });
     for name in named {
         headers.remove(name);
     }

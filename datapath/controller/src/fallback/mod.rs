@@ -7,6 +7,7 @@ mod accept;
 mod anchor;
 mod body;
 mod exchange;
+mod front;
 mod head;
 mod headers;
 mod local;

@@ -1,5 +1,8 @@
 //! What is to be done with a request: its route, its cluster, its endpoint, or a reply.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use http::header::{HOST, UPGRADE};
 use hyper::body::Body;
 use hyper::{Method, Request, StatusCode, Version};
@@ -7,13 +10,14 @@ use kmesh_api::Reason;
 use kmesh_api::limits::{CLUSTERS_MAX, ROUTES_MAX};
 use kmesh_api::listener::CLASS_ANCHORED;
 use kmesh_config::policy::{Fault, RoutePolicy};
-use kmesh_orchestration::{balance, choose, listener};
+use kmesh_orchestration::{Dice, balance, choose, listener};
 
 use super::anchor::Anchor;
 use super::exchange::Target;
 use super::head::scan_request;
 use super::local::local;
 use super::reply::Reply;
+use crate::generation::Generation;
 use crate::node::{Node, NodeDice};
 
 /// A decided request.
@@ -67,6 +71,19 @@ pub(super) fn plan<B: Body>(
     anchor: &Anchor,
     request: &Request<B>,
 ) -> Result<Plan, Refusal> {
+    let Some(generation) = node.generation() else {
+        return Err((StatusCode::SERVICE_UNAVAILABLE, "no configuration").into());
+    };
+    decide(generation, anchor.original, request, &mut NodeDice(node))
+}
+
+/// Decides with a configuration what becomes of a request to the service at `original`.
+pub(super) fn decide<B: Body>(
+    generation: Arc<Generation>,
+    original: SocketAddr,
+    request: &Request<B>,
+    dice: &mut impl Dice,
+) -> Result<Plan, Refusal> {
     if request.version() < Version::HTTP_11 {
         return Err((StatusCode::UPGRADE_REQUIRED, "").into());
     }
@@ -77,9 +94,6 @@ pub(super) fn plan<B: Body>(
     if request.method() == Method::CONNECT {
         return Err((StatusCode::NOT_FOUND, "").into());
     }
-    let Some(generation) = node.generation() else {
-        return Err((StatusCode::SERVICE_UNAVAILABLE, "no configuration").into());
-    };
     let image = &*generation.image;
     let scanned = scan_request(image, request).map_err(|reason| match reason {
         Reason::HeadTooLong | Reason::TooManyHeaders => {
@@ -87,12 +101,12 @@ pub(super) fn plan<B: Body>(
         }
         _ => (StatusCode::BAD_REQUEST, ""),
     })?;
-    let governed = listener::find(image, &anchor.original.into())
+    let governed = listener::find(image, &original.into())
         .map(|number| listener::at(image, number))
         .filter(|governed| governed.class == CLASS_ANCHORED)
         .ok_or((StatusCode::NOT_FOUND, ""))?;
     let upgrade = request.headers().get(UPGRADE);
-    let chosen = choose(image, governed.target, &scanned.head, &mut NodeDice(node));
+    let chosen = choose(image, governed.target, &scanned.head, dice);
     let choice = match chosen {
         Ok(choice) => choice,
         Err(_) if upgrade.is_some() => return Err((StatusCode::FORBIDDEN, "").into()),

@@ -15,6 +15,7 @@ use tracing::debug;
 use super::anchor::Anchor;
 use super::body::{Answer, Reader, Tape};
 use super::exchange::{After, Carrier, Failure, Outgoing, Target, send};
+use super::front::{Orders, Rejection};
 use super::headers::{change_request, change_response, strip_hop_by_hop};
 use super::mirror;
 use super::plan::{Plan, plan};
@@ -32,6 +33,8 @@ pub(super) struct Session {
     pub(super) anchor: Arc<Anchor>,
     /// The upstream that the connection switched protocols with.
     pub(super) switched: Mutex<Option<Switched>>,
+    /// What the front knows of the requests to come.
+    pub(super) orders: Arc<Orders>,
 }
 
 impl Session {
@@ -40,21 +43,43 @@ impl Session {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<Answer>, Infallible> {
+        let order = self.orders.next();
         wait_for_kernel(&self.node, &self.anchor).await;
+        let mut response = match order.answer {
+            Some(rejection) => {
+                let to_grpc = is_grpc(request.headers());
+                rejection.reply().response(&self.anchor, to_grpc)
+            }
+            None => self.decide(request).await,
+        };
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if order.last && !switches || self.orders.broken().is_some() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        Ok(response)
+    }
+
+    /// The response to a sound request.
+    async fn decide(&self, request: Request<Incoming>) -> Response<Answer> {
         let to_grpc = is_grpc(request.headers());
         let planned = plan(&self.node, &self.anchor, &request);
         let fault = match &planned {
             Ok(plan) => plan.policy().fault.as_ref(),
-            Err(refusal) => refusal.fault.as_ref(),
+            Err(rejection) => rejection.fault.as_ref(),
         };
         if let Some(abort) = self.fail(fault).await {
-            return Ok(abort.response(&self.anchor, to_grpc));
+            return abort.response(&self.anchor, to_grpc);
         }
         let outcome = match planned {
             Ok(plan) => self.carry(&plan, request).await,
-            Err(refusal) => Err(refusal.reply),
+            Err(rejection) => Err(rejection.reply),
         };
-        Ok(outcome.unwrap_or_else(|reply| reply.response(&self.anchor, to_grpc)))
+        outcome.unwrap_or_else(|reply| {
+            // A body that broke off is the client's fault, whatever became of the try that carried it.
+            let broken = self.orders.broken().map(Rejection::reply);
+            broken.unwrap_or(reply).response(&self.anchor, to_grpc)
+        })
     }
 
     /// Makes the failures that are asked for: first the delay, then the reply.

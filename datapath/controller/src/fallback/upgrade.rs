@@ -8,6 +8,7 @@ use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use tracing::debug;
 
 use super::exchange::Driver;
+use super::front::Gate;
 use super::stream::Stream;
 use crate::upstream::Ticket;
 
@@ -18,7 +19,7 @@ pub(super) struct Switched {
 }
 
 /// Carries bytes both ways until both sides are done.
-pub(super) async fn join<S>(client: http1::Parts<TokioIo<Stream>, S>, upstream: Switched) {
+pub(super) async fn join<S>(client: http1::Parts<TokioIo<Gate<Stream>>, S>, upstream: Switched) {
     let Switched { driver, ticket } = upstream;
     let Ok(Ok(server)) = driver.await else {
         debug!("the upstream left before the switch of protocols");
