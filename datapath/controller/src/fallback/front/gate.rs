@@ -264,3 +264,84 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::super::Order;
+    use super::*;
+
+    /// What comes out before the stream's end or a fault; the orders; whether it ended well.
+    async fn through(bytes: &[u8], size: usize) -> (String, Arc<Orders>, bool) {
+        let (mut client, server) = duplex(bytes.len().max(1));
+        let orders: Arc<Orders> = Arc::default();
+        let mut gate = Gate::new(server, Arc::clone(&orders));
+        let mut out = Vec::new();
+        let send = async {
+            for piece in bytes.chunks(size) {
+                client.write_all(piece).await.unwrap();
+            }
+            drop(client);
+        };
+        let ended = async {
+            loop {
+                // A deaf gate says nothing more.
+                if orders.is_deaf() && orders.broken().is_none() && gate.out.is_empty() {
+                    return true;
+                }
+                match gate.read_buf(&mut out).await {
+                    Ok(0) => return true,
+                    Ok(_) => {}
+                    Err(_) => return false,
+                }
+            }
+        };
+        let ((), ended) = tokio::join!(send, ended);
+        (String::from_utf8(out).unwrap(), orders, ended)
+    }
+
+    const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    const LENGTH: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nGET";
+    const CHUNKED: &str =
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nGET\r\n0\r\n\r\n";
+
+    #[tokio::test]
+    async fn sound_requests_come_through_however_they_come() {
+        let text = [GET, LENGTH, CHUNKED, LENGTH, GET].concat();
+        for size in [1, 2, 3, 7, 64, text.len()] {
+            let (out, orders, ended) = through(text.as_bytes(), size).await;
+            assert!(out == text && ended && !orders.is_deaf(), "{size}: {out}");
+            assert_eq!(orders.next(), Order::default());
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_through_behind_what_is_refused() {
+        let text = [GET, "\r\n\x01 garbage\r\n\r\n", GET].concat();
+        let (out, orders, _) = through(text.as_bytes(), text.len()).await;
+        assert!(out.starts_with(GET) && out.matches("GET").count() == 2);
+        assert_eq!(orders.next(), Order::default());
+        assert_eq!(orders.next().answer, Some(Rejection::MALFORMED));
+        assert!(orders.is_deaf());
+    }
+
+    #[tokio::test]
+    async fn a_broken_body_is_a_fault() {
+        let text = format!("{}{GET}", CHUNKED.replace("3\r\nGET", "2\r\nGET"));
+        let (out, orders, ended) = through(text.as_bytes(), 5).await;
+        assert!(!ended && out.matches("HTTP/1.1").count() == 1, "{out}");
+        assert_eq!(orders.broken(), Some(Rejection::MALFORMED));
+    }
+
+    #[tokio::test]
+    async fn another_protocol_is_not_looked_at() {
+        let head = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: b\r\n\r\n";
+        let text = [head, "\x01\x02 \n\n", GET].concat();
+        for size in [1, 5, text.len()] {
+            let (out, orders, ended) = through(text.as_bytes(), size).await;
+            assert!(out == text && ended, "{out:?}");
+            assert!(orders.next().last);
+        }
+    }
+}

@@ -191,3 +191,115 @@ fn push(text: &mut Vec<u8>, name: &str, value: &[u8]) {
     text.extend_from_slice(value);
     text.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(head: &str) -> Result<String, Rejection> {
+        let passed = judge(head.as_bytes())?;
+        Ok(String::from_utf8(passed.head).unwrap())
+    }
+
+    #[test]
+    fn heads_are_written_anew() {
+        let plain = "GET /a HTTP/1.1\r\nhost: a.test\r\nx: y z\r\n\r\n";
+        for head in [
+            "GET /a HTTP/1.1\r\nhost: a.test\r\nx: y z\r\n\r\n",
+            "GET\t/a  HTTP/1.1 \nhost:a.test\nx: y\r\n z\n\n",
+            "GET http://a.test/a HTTP/1.1\r\nhost: b.test\r\nx:\ty z \r\n\r\n",
+            "GET /a HTTP/1.1\r\nhost: a.test\r\nx: y\r z\r\nconnection: c\r\nc: d\r\n\r\n",
+            "GET /a HTTP/1.1\r\nhost: a.test\r\nx: y z\r\nupgrade: b\r\nproxy-connection: c\r\n\r\n",
+        ] {
+            assert_eq!(text(head).as_deref(), Ok(plain), "{head:?}");
+        }
+        assert_eq!(
+            text("GET / HTTP/1.1\r\nHost: a\r\nhost: b\r\nproxy-connection: Close\r\n\r\n")
+                .as_deref(),
+            Ok("GET / HTTP/1.1\r\nhost: a,b\r\nconnection: close\r\n\r\n")
+        );
+    }
+
+    #[test]
+    fn bodies_end_where_one_header_says() {
+        let framing = |lines: &str| {
+            let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{lines}\r\n");
+            judge(head.as_bytes()).map(|passed| passed.framing)
+        };
+        assert_eq!(framing(""), Ok(Framing::Length(0)));
+        assert_eq!(framing("content-length: 007\r\n"), Ok(Framing::Length(7)));
+        assert_eq!(framing("content-length:\r\n 5\r\n"), Ok(Framing::Length(5)));
+        assert_eq!(
+            framing("Transfer-Encoding:\r\n\tChunked\r\n"),
+            Ok(Framing::Chunked)
+        );
+        for (lines, rejection) in [
+            (
+                "content-length: 2\r\ncontent-length: 2\r\n",
+                Rejection::MALFORMED,
+            ),
+            ("content-length: 2, 2\r\n", Rejection::MALFORMED),
+            ("content-length: +2\r\n", Rejection::MALFORMED),
+            ("content-length:\r\n", Rejection::MALFORMED),
+            (
+                "content-length: 18446744073709551616\r\n",
+                Rejection::MALFORMED,
+            ),
+            (
+                "content-length: 0\r\ntransfer-encoding: chunked\r\n",
+                Rejection::MALFORMED,
+            ),
+            (
+                "transfer-encoding: x\r\ncontent-length: 0\r\n",
+                Rejection::MALFORMED,
+            ),
+            ("transfer-encoding: chun\rked\r\n", Rejection::MALFORMED),
+            ("transfer-encoding: gzip, chunked\r\n", Rejection::CODING),
+            ("transfer-encoding:\r\n", Rejection::CODING),
+            (
+                "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+                Rejection::CODING,
+            ),
+        ] {
+            assert_eq!(framing(lines), Err(rejection), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn some_answers_stand_at_once() {
+        let order = |head: &str| judge(head.as_bytes()).map(|passed| passed.order);
+        let answer = |rejection, last| {
+            Ok(Order {
+                answer: Some(rejection),
+                last,
+            })
+        };
+        assert_eq!(
+            order("OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n"),
+            answer(Rejection::NOWHERE, false)
+        );
+        for unfit in [
+            "GET / HTTP/1.1\r\nx: y\r\n\r\n",
+            "GET /#a HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: host\r\n\r\n",
+        ] {
+            assert_eq!(order(unfit), answer(Rejection::UNFIT, true), "{unfit:?}");
+        }
+        for (head, rejection) in [
+            ("GET / HTTP/1.0\r\n\r\n", Rejection::VERSION),
+            ("GET /\r\n", Rejection::VERSION),
+            ("GET HTTP/1.1\r\n", Rejection::MALFORMED),
+            (
+                "CONNECT a:80 HTTP/1.1\r\nhost: a\r\n\r\n",
+                Rejection::NOWHERE,
+            ),
+            ("GET / HTTP/1.1\r\nhost: a b\r\n\r\n", Rejection::MALFORMED),
+            (
+                "GET / HTTP/1.1\r\nhost: a\r\nx: \0\r\n\r\n",
+                Rejection::MALFORMED,
+            ),
+        ] {
+            assert_eq!(order(head), Err(rejection), "{head:?}");
+        }
+    }
+}
