@@ -11,11 +11,14 @@
 //!                                          ├─ chunked: chunked bodies
 //!                                          ├─ echo: fortio's query grammar
 //!                                          └─ response: one buffer per answer
+//!               └─ forward: in the middle of a chain, the next service's answer instead of an own one
 //! ```
 
+pub mod answer;
 pub mod chunked;
 pub mod date;
 pub mod echo;
+pub mod forward;
 pub mod pattern;
 pub mod poller;
 pub mod process;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
+use kmesh_origin::forward::Next;
 use kmesh_origin::process;
 use kmesh_origin::server::{Config, Kind, Server};
 
@@ -32,6 +33,9 @@ struct Options {
     /// Query for requests that have none, as in `delay=150us:10&status=503:1`
     #[arg(long, value_name = "QUERY", default_value = "")]
     default_params: String,
+    /// Ask the next service instead of answering, in turn at these addresses; `x-served-by` becomes the chain (`a/b`)
+    #[arg(long, value_name = "HOST=ADDR:PORT[,ADDR:PORT...]")]
+    next: Option<Next>,
     /// Seed of the percentages [default: random]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -71,6 +75,7 @@ fn main() -> anyhow::Result<()> {
         name: options.name,
         body_size: options.body_size,
         default_params: options.default_params,
+        next: options.next,
         seed: options.seed.unwrap_or_else(rand::random),
     })?;
     let mut out = std::io::stdout();

@@ -12,6 +12,8 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::answer::Answer;
+use crate::forward::{Client, Next as NextService, UPSTREAM, Upstreams};
 use crate::poller::{Poller, Ready};
 use crate::session::{MAX_PENDING_OUTPUT, Session, Site};
 
@@ -39,6 +41,8 @@ pub struct Config {
     pub body_size: usize,
     /// Query for requests that have none.
     pub default_params: String,
+    /// The service that answers instead; none for a server that answers itself.
+    pub next: Option<NextService>,
     /// Seed of the percentages.
     pub seed: u64,
 }
@@ -52,6 +56,8 @@ pub struct Server {
     free: Vec<usize>,
     timers: BinaryHeap<Reverse<(Instant, u64)>>,
     site: Site,
+    /// Connections to the next service; none for a server that answers itself.
+    upstreams: Option<Upstreams>,
     banner: Vec<u8>,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -120,13 +126,22 @@ impl Server {
             });
         }
         let rng = SmallRng::seed_from_u64(config.seed);
+        let site = Site::new(&config.name, &config.default_params, config.body_size, rng);
+        let (site, upstreams) = match &config.next {
+            Some(next) => (
+                site.forwarding_to(&next.host),
+                Some(Upstreams::new(next.targets.clone())),
+            ),
+            None => (site, None),
+        };
         Ok(Self {
             poller,
             listeners,
             connections: Vec::new(),
             free: Vec::new(),
             timers: BinaryHeap::new(),
-            site: Site::new(&config.name, &config.default_params, config.body_size, rng),
+            site,
+            upstreams,
             banner: if config.tcp_echo_banner {
                 format!("{}\n", config.name).into_bytes()
             } else {
@@ -167,6 +182,8 @@ impl Server {
                 let listener = (STOP - 1 - event.token) as usize;
                 if listener < self.listeners.len() {
                     self.accept(listener);
+                } else if event.token & UPSTREAM != 0 {
+                    self.on_answer(event.token);
                 } else {
                     self.on_ready(event);
                 }
@@ -238,6 +255,31 @@ impl Server {
         self.settle(index, result.unwrap_or(Next::Close));
     }
 
+    /// A connection to the next service is ready; most likely with an answer.
+    fn on_answer(&mut self, token: u64) {
+        let upstreams = self.upstreams.as_mut();
+        let Some((client, outcome)) =
+            upstreams.and_then(|upstreams| upstreams.on_ready(&self.poller, token))
+        else {
+            return;
+        };
+        self.answer(client, outcome.ok().as_ref());
+    }
+
+    /// Hands the next service's answer on; the client may be gone meanwhile.
+    fn answer(&mut self, (index, generation): Client, answer: Option<&Answer>) {
+        let slot = &mut self.connections[index];
+        let connection = slot
+            .connection
+            .as_mut()
+            .filter(|_| slot.generation == generation);
+        if let Some(connection) = connection {
+            let result =
+                connection.answered(answer, &mut self.site, &mut self.input, &mut self.output);
+            self.settle(index, result.unwrap_or(Next::Close));
+        }
+    }
+
     fn fire_timers(&mut self) {
         while let Some(Reverse((due, token))) = self.timers.peek().copied() {
             if due > Instant::now() {
@@ -267,7 +309,7 @@ impl Server {
     fn settle(&mut self, index: usize, next: Next) {
         let slot = &mut self.connections[index];
         match next {
-            Next::Keep => {}
+            Next::Keep => self.forward(index),
             Next::Wait(delay) => {
                 self.timers.push(Reverse((
                     Instant::now() + delay,
@@ -279,6 +321,24 @@ impl Server {
                 slot.generation = slot.generation.wrapping_add(1) & GENERATION_MASK;
                 self.free.push(index);
             }
+        }
+    }
+}
+
+impl Server {
+    /// Asks the next service what this connection's session wants of it.
+    fn forward(&mut self, index: usize) {
+        let Some(upstreams) = &mut self.upstreams else {
+            return;
+        };
+        let slot = &mut self.connections[index];
+        let session = slot.connection.as_mut().and_then(|c| c.session.as_mut());
+        let Some(request) = session.and_then(Session::take_request) else {
+            return;
+        };
+        let client = (index, slot.generation);
+        if upstreams.send(&self.poller, client, request).is_err() {
+            self.answer(client, None);
         }
     }
 }
@@ -362,6 +422,23 @@ impl Connection {
         self.advance(true, site, input, output)
     }
 
+    /// The next service has answered, or has not.
+    fn answered(
+        &mut self,
+        answer: Option<&Answer>,
+        site: &mut Site,
+        input: &mut [u8],
+        output: &mut Vec<u8>,
+    ) -> io::Result<Next> {
+        output.clear();
+        if let Some(session) = &mut self.session {
+            session.answered(answer, output, site);
+        }
+        self.send(output)?;
+        // As after a held answer: what came meanwhile has raised its edge already.
+        self.advance(true, site, input, output)
+    }
+
     /// No more may be read for now: an answer is held, or the client does not take what it got.
     fn is_stalled(&self) -> bool {
         let unwritten = self.pending.len() - self.written;
@@ -369,6 +446,7 @@ impl Connection {
             return unwritten > MAX_PENDING_OUTPUT;
         };
         session.held().is_some()
+            || session.is_forwarding()
             || session.is_closing()
             || unwritten > MAX_PENDING_OUTPUT
             || (session.is_cut() && unwritten > 0)
@@ -383,6 +461,9 @@ impl Connection {
                 } else {
                     Next::Wait(delay)
                 });
+            }
+            if session.is_forwarding() {
+                return Ok(Next::Keep);
             }
             if session.is_closing() && !unwritten {
                 if !session.must_linger() || self.eof {

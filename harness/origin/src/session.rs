@@ -3,7 +3,8 @@
 //! ```text
 //! Head ──complete──▶ Body ──complete──▶ answer ──▶ Head        (pipelined requests in one go)
 //!                                         ├─ delay ▶ Held ──release──▶ Head
-//!                                         └─ close ▶ Closing
+//!                                         ├─ close ▶ Closing
+//!                                         └─ next service ▶ Forwarding ──answered──▶ Head
 //! ```
 //!
 //! Because nothing here blocks, "the same answer for every way the bytes can be split" is a property
@@ -13,8 +14,10 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 
+use crate::answer::Answer;
 use crate::chunked::{Chunked, Piece};
 use crate::echo::{Echo, MAX_SIZE, Outcome};
+use crate::forward;
 use crate::pattern::{self, FNV64_START, fnv64_continue};
 use crate::request::{self, Framing, Head, Refusal};
 use crate::response::{DateCache, Response};
@@ -30,6 +33,8 @@ pub struct Site {
     name: String,
     default_echo: Echo,
     default_size: usize,
+    /// `Host` of the next service; none where this server answers itself.
+    next_host: Option<String>,
     /// The query parsed last: clients repeat themselves.
     last_query: (String, Echo),
     pattern: Vec<u8>,
@@ -47,11 +52,19 @@ impl Site {
             name: name.to_owned(),
             default_echo: Echo::parse(default_params),
             default_size,
+            next_host: None,
             last_query: (String::new(), Echo::default()),
             pattern: pattern::bytes(default_size),
             date: DateCache::new(),
             rng,
         }
+    }
+
+    /// Has every request but `/ready` answered by the next service, under this `Host`.
+    #[must_use]
+    pub fn forwarding_to(mut self, host: &str) -> Self {
+        self.next_host = Some(host.to_owned());
+        self
     }
 
     /// Makes [`Site::echo`] answer for this query, and draws its outcome.
@@ -100,10 +113,22 @@ enum State {
     Head,
     Body(Box<Exchange>),
     Held(Held),
+    Forwarding(Box<Forwarding>),
     Closing {
         /// The client may still be sending: closing at once would reset the answer away.
         linger: bool,
     },
+}
+
+/// A request that the next service answers.
+#[derive(Debug)]
+struct Forwarding {
+    /// What to send it; none once it has been taken.
+    request: Option<Vec<u8>>,
+    http10: bool,
+    keep_alive: bool,
+    head_only: bool,
+    seq: Option<Vec<u8>>,
 }
 
 /// A request whose body is being read.
@@ -119,6 +144,8 @@ struct Exchange {
     left: BodyLeft,
     hash: u64,
     body: Vec<u8>,
+    /// The head, where the request is to go on to the next service.
+    onward: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -174,6 +201,55 @@ impl Session {
         }
     }
 
+    /// The request for the next service, once. The session takes no input until [`Session::answered`].
+    pub fn take_request(&mut self) -> Option<Vec<u8>> {
+        match &mut self.state {
+            State::Forwarding(forwarding) => forwarding.request.take(),
+            _ => None,
+        }
+    }
+
+    /// Whether the next service is being asked.
+    pub fn is_forwarding(&self) -> bool {
+        matches!(self.state, State::Forwarding(_))
+    }
+
+    /// Answers with what the next service said; without it with a 502 that nobody signs. Goes on with what was read since.
+    pub fn answered(&mut self, answer: Option<&Answer>, out: &mut Vec<u8>, site: &mut Site) {
+        let State::Forwarding(forwarding) = std::mem::take(&mut self.state) else {
+            return;
+        };
+        // What no server has signed (a proxy's own 503) stays unsigned: no wrong server was reached.
+        let name = match answer {
+            Some(answer) if !answer.served_by.is_empty() => {
+                format!("{}/{}", site.name, answer.served_by)
+            }
+            _ => String::new(),
+        };
+        let (status, headers, body) = match answer {
+            Some(answer) => (
+                answer.status,
+                answer.headers.as_slice(),
+                answer.body.as_slice(),
+            ),
+            None => (502, &[][..], &b"the next service did not answer\n"[..]),
+        };
+        let response = Response {
+            status,
+            http10: forwarding.http10,
+            keep_alive: forwarding.keep_alive,
+            head_only: forwarding.head_only,
+            seq: forwarding.seq.as_deref(),
+            body_hash: None,
+            content_type: None,
+            headers,
+            body,
+        };
+        response.render(&name, site.date.text(), out);
+        self.after_answer(forwarding.keep_alive);
+        self.feed(&[], out, site);
+    }
+
     /// The connection ends once everything in `out` is written.
     pub fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing { .. })
@@ -200,7 +276,7 @@ impl Session {
             let step = match &mut self.state {
                 State::Head => self.read_head(&mut rest, out, site),
                 State::Body(_) => self.read_body(&mut rest, out, site),
-                State::Held(_) => Ok(false),
+                State::Held(_) | State::Forwarding(_) => Ok(false),
                 State::Closing { .. } => return input.len(),
             };
             match step {
@@ -232,8 +308,21 @@ impl Session {
         let Some(head) = request::parse(rest)? else {
             return Ok(false);
         };
-        let after = &rest[head.len..];
+        let (own, after) = rest.split_at(head.len);
+        let onward = site.next_host.as_deref().filter(|_| head.path != "/ready");
         let left = match head.framing {
+            Framing::None if onward.is_some() => {
+                let request = onward.and_then(|host| forward::request(own, host, &[]));
+                self.state = State::Forwarding(Box::new(Forwarding {
+                    request,
+                    http10: head.http10,
+                    keep_alive: head.keep_alive,
+                    head_only: head.head_only,
+                    seq: head.seq.map(<[u8]>::to_vec),
+                }));
+                *rest = after;
+                return Ok(true);
+            }
             Framing::None => {
                 self.answer_bodiless(&head, out, site);
                 *rest = after;
@@ -242,7 +331,13 @@ impl Session {
             Framing::Length(length) => BodyLeft::Length(length),
             Framing::Chunked => BodyLeft::Chunked(Chunked::default()),
         };
-        let exchange = start_exchange(&head, left, site);
+        let onward = onward.map(|_| own.to_vec());
+        let mut exchange = start_exchange(&head, left, site);
+        if onward.is_some() {
+            // All of the body goes on, and what the query asks for is the last server's to do.
+            exchange.outcome.size = None;
+            exchange.onward = onward;
+        }
         if let (BodyLeft::Length(length), None) = (&exchange.left, exchange.outcome.size)
             && *length > MAX_BODY_BYTES as u64
         {
@@ -331,6 +426,16 @@ impl Session {
         let State::Body(exchange) = std::mem::take(&mut self.state) else {
             return Ok(false);
         };
+        if let (Some(head), Some(host)) = (&exchange.onward, &site.next_host) {
+            self.state = State::Forwarding(Box::new(Forwarding {
+                request: forward::request(head, host, &exchange.body),
+                http10: exchange.http10,
+                keep_alive: exchange.keep_alive,
+                head_only: exchange.head_only,
+                seq: exchange.seq.clone(),
+            }));
+            return Ok(true);
+        }
         let mut held = Vec::new();
         let delay = exchange.outcome.delay;
         exchange.render(if delay.is_zero() { out } else { &mut held }, site);
@@ -424,6 +529,7 @@ fn start_exchange(head: &Head<'_>, left: BodyLeft, site: &mut Site) -> Exchange 
         left,
         hash: FNV64_START,
         body: Vec::new(),
+        onward: None,
     }
 }
 

@@ -261,3 +261,43 @@ fn a_taken_port_is_named() {
         "{message}"
     );
 }
+
+#[test]
+fn a_chain_signs_with_every_name_and_hands_bodies_through() {
+    let last = Origin::start(&["--listen", "127.0.0.1:0", "--body-size", "5"]);
+    let forwarding = |host: &str, to: SocketAddr| {
+        Origin::start(&["--listen", "127.0.0.1:0", "--next", &format!("{host}={to}")])
+    };
+    let middle = forwarding("c.test", last.addresses[0]);
+    let first = forwarding("b.test", middle.addresses[0]);
+    let answer = first.talk(
+        b"GET / HTTP/1.1\r\nHost: a\r\nx-request-seq: 7\r\n\r\n\
+          POST /?size=3 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\
+          GET /?status=404 HTTP/1.1\r\nHost: a\r\n\r\n\
+          GET /ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    );
+    assert_eq!(
+        answer.matches("x-served-by: pod/pod/pod\r\n").count(),
+        3,
+        "{answer}"
+    );
+    assert!(answer.contains("x-request-seq: 7\r\n"), "{answer}");
+    assert!(answer.contains("\r\n\r\n00000HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("x-body-hash: "), "{answer}");
+    assert!(answer.contains("HTTP/1.1 404 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nready\n"), "{answer}");
+}
+
+#[test]
+fn a_next_service_that_is_gone_is_a_502_that_nobody_signs() {
+    let last = Origin::http();
+    let address = last.addresses[0];
+    let first = Origin::start(&["--listen", "127.0.0.1:0", "--next", &format!("b={address}")]);
+    let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert!(first.talk(get).contains("x-served-by: pod/pod\r\n"));
+    drop(last);
+    // The kept connection has ended, and there is nobody to connect to.
+    let answer = first.talk(get);
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert!(answer.contains("x-served-by: \r\n"), "{answer}");
+}
