@@ -1,8 +1,8 @@
 //! From rows to figures: pure, so that a report can be made again from what is stored.
 
-use crate::record::Record;
+use crate::record::{Merged, Record};
 use crate::scenario::{Design, Loop, Scenario};
-use crate::summary::{Added, ArmSummary, Percentiles, Ratio, Tail};
+use crate::summary::{Added, ArmSummary, Percentiles, Ratio, Restarts, Tail};
 use kmesh_stats::{Bootstrap, Latency, paired, rank};
 
 /// Metrics compared in every scenario; `connect_p50` only where connections are opened.
@@ -164,10 +164,23 @@ fn arm_summary(
             .get(arm)
             .filter(|(_, total)| *total > 0)
             .map(|(shortcut, total)| *shortcut as f64 / *total as f64),
+        restarts: scenario.restart.map(|_| restarts(record, arm, &merged)),
         fallback: record.fallback.get(arm).cloned().unwrap_or_default(),
         served_by: record.served_by.get(arm).cloned().unwrap_or_default(),
         connections_per_client: record.connections_per_client.get(arm).copied(),
         examples: record.examples.get(arm).cloned().unwrap_or_default(),
+    }
+}
+
+fn restarts(record: &Record, arm: &str, merged: &Merged) -> Restarts {
+    let times = record.restarts.get(arm).map_or(&[][..], Vec::as_slice);
+    let failed: u64 = record.of(arm).map(|row| row.errors + row.dropped).sum();
+    let peak_us = merged.intended.max_us().or(merged.service.max_us());
+    Restarts {
+        count: times.len(),
+        ready_ms: rank::median(times).ok(),
+        failed_per_cell: failed as f64 / record.of(arm).count().max(1) as f64,
+        peak_ms: peak_us.map(|us| us / 1e3),
     }
 }
 

@@ -203,6 +203,8 @@ pub struct Record {
     pub connections_per_client: BTreeMap<String, f64>,
     /// What each BPF program costs, by arm and program; counted in a pass of its own, after the blocks.
     pub bpf: BTreeMap<String, BTreeMap<String, BpfCost>>,
+    /// How long each restart of an arm's data plane took until the new one was ready, milliseconds.
+    pub restarts: BTreeMap<String, Vec<f64>>,
     /// Arms that decide where a request goes (`direct` and `dnat` do not).
     pub deciding: Vec<String>,
 }

@@ -135,6 +135,9 @@ pub struct ArmSummary {
     /// Share of the messages between sockets that skipped TCP; null but in `envoy-both-sockmap`.
     #[serde(default)]
     pub shortcut_share: Option<f64>,
+    /// What restarts of the data plane did; null in scenarios without.
+    #[serde(default)]
+    pub restarts: Option<Restarts>,
     /// Requests finished in user space, by reason.
     pub fallback: BTreeMap<String, u64>,
     /// Answers by server.
@@ -156,6 +159,19 @@ pub struct Percentiles {
     pub p99: f64,
     /// 99.9th.
     pub p999: f64,
+}
+
+/// Restarts of an arm's data plane under load, one per cell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Restarts {
+    /// How many; 0 in an arm that has nothing to restart, whose figures are what the load alone does.
+    pub count: usize,
+    /// Median time until the new one was ready, milliseconds; null without restarts.
+    pub ready_ms: Option<f64>,
+    /// Failed requests, the mean over cells.
+    pub failed_per_cell: f64,
+    /// The slowest answer of all cells, milliseconds, from the moment it was due in an open loop; null without answers.
+    pub peak_ms: Option<f64>,
 }
 
 /// The tail of the merged histograms, microseconds.

@@ -3,37 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use kmesh_bench::binaries::{scenario_directory, workspace};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod support;
 
-/// Folder of `kmeshd`, `kmesh-load` and `kmesh-origin`: the one that CI built, or built here.
-fn programs() -> PathBuf {
-    if let Some(folder) = std::env::var_os("KMESH_BIN_DIR").filter(|folder| !folder.is_empty()) {
-        return folder.into();
-    }
-    let profile = if cfg!(debug_assertions) {
-        "dev"
-    } else {
-        "release"
-    };
-    let built = Command::new(env!("CARGO"))
-        .current_dir(workspace())
-        .args(["build", "--locked", "--bins", "--profile", profile])
-        .args([
-            "-p",
-            "kmesh-controller",
-            "-p",
-            "kmesh-load",
-            "-p",
-            "kmesh-origin",
-        ])
-        .status()
-        .unwrap();
-    assert!(built.success());
-    let folder = Path::new(env!("CARGO_BIN_EXE_kmesh-bench")).parent();
-    folder.unwrap().to_owned()
-}
+use kmesh_bench::binaries::scenario_directory;
+use std::process::Command;
+use support::{programs, ready};
 
 /// The gate's scenarios, as short as they can be; a busy test machine is no reason to fail.
 fn scenarios() -> tempfile::TempDir {
@@ -71,12 +45,7 @@ drift = 1e9
 
 #[test]
 fn a_slower_head_is_a_regression() {
-    if !nix::unistd::geteuid().is_root() {
-        assert!(
-            std::env::var("CI").as_deref() != Ok("true"),
-            "a_slower_head_is_a_regression needs root"
-        );
-        println!("SKIP a_slower_head_is_a_regression: needs root");
+    if !ready("a_slower_head_is_a_regression") {
         return;
     }
     let (programs, scenarios) = (programs(), scenarios());
@@ -105,12 +74,7 @@ fn a_slower_head_is_a_regression() {
 
 #[test]
 fn requests_cost_the_same_calls_on_both_sides() {
-    if !nix::unistd::geteuid().is_root() {
-        assert!(
-            std::env::var("CI").as_deref() != Ok("true"),
-            "requests_cost_the_same_calls_on_both_sides needs root"
-        );
-        println!("SKIP requests_cost_the_same_calls_on_both_sides: needs root");
+    if !ready("requests_cost_the_same_calls_on_both_sides") {
         return;
     }
     let (programs, scenarios) = (programs(), scenarios());

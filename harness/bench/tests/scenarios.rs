@@ -42,7 +42,10 @@ fn resources_speak_of_the_scenarios_own_addresses() {
             .unwrap()
             .services()
             .unwrap();
-        let service = services.iter().find(|service| service.vip == vip).unwrap();
+        // Those that servers call are called as well.
+        let called = scenario.vips();
+        assert_eq!(called[0], vip);
+        let find = |vip: &SocketAddr| services.iter().find(|service| service.vip == *vip);
         let servers: BTreeSet<SocketAddr> = scenario
             .server
             .iter()
@@ -56,7 +59,10 @@ fn resources_speak_of_the_scenarios_own_addresses() {
                 (pod.ipv4.unwrap(), server.port).into()
             })
             .collect();
-        let endpoints = service.endpoints.iter().copied().collect::<BTreeSet<_>>();
+        let endpoints: BTreeSet<SocketAddr> = called
+            .iter()
+            .flat_map(|vip| find(vip).unwrap().endpoints.clone())
+            .collect();
         if scenario.generate.is_some() || scenario.swap.is_some() {
             // A generated or a passing configuration may leave servers out, but not invent any.
             assert!(endpoints.is_subset(&servers), "{}", scenario.name);
@@ -194,6 +200,26 @@ fn mistakes_are_refused_with_their_place() {
             "expect = [\"v1\"]",
             "expect = [\"v9\"]",
             "s.toml:28:1: traffic.0.expect: \"v9\" is neither",
+        ),
+        (
+            "group = \"v1\"",
+            "group = \"v1\"\nnext = { vip = \"10.96.0.80:80\", host = \"h\", servers = [\"v1\"] }",
+            "server.0.next: leads into a circle",
+        ),
+        (
+            "group = \"v1\"",
+            "group = \"v1\"\nnext = { vip = \"10.96.0.80:80\", host = \"h\", servers = [\"v9\"] }",
+            "server.0.next.servers: \"v9\" is neither",
+        ),
+        (
+            "[design]",
+            "[restart]\nhow = \"plain\"\nafter_ms = 100\n[design]",
+            "restart.after_ms: must be within a cell",
+        ),
+        (
+            "[design]",
+            "[restart]\nhow = \"softly\"\nafter_ms = 10\n[design]",
+            "unknown variant `softly`",
         ),
         (
             "v1 = 100.0",

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use netns_lab::{CpuUsage, Lab, Pod};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{error::ArmError, plan::ArmPlan};
 
@@ -49,11 +49,28 @@ pub trait RunningArm: Send {
     /// [`ArmError`] if the data plane can't be asked.
     fn artefacts(&self) -> Result<Vec<(String, Vec<u8>)>, ArmError>;
 
+    /// Restarts the data plane, under whatever goes on; returns when the new one is ready. An arm without programs of its own
+    /// (`direct`, `dnat`) has nothing to restart, and says so with `false`.
+    ///
+    /// # Errors
+    /// [`ArmError`]: the new one does not become ready, or the arm cannot be restarted this way.
+    fn restart(&mut self, how: Restart) -> Result<bool, ArmError>;
+
     /// Fails if a server, sidecar or daemon has ended.
     ///
     /// # Errors
     /// [`ArmError::Ended`] with its last words.
     fn check_alive(&mut self) -> Result<(), ArmError>;
+}
+
+/// How a data plane is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Restart {
+    /// The old one is killed, then the new one is started: what a crash looks like.
+    Plain,
+    /// The new one takes over from the old one, which stays until its connections have ended (`kmeshd run --replace`).
+    Replace,
 }
 
 /// What an arm has counted so far.

@@ -81,6 +81,24 @@ pub enum ArmError {
         /// What it said.
         said: String,
     },
+    /// The arm has no data plane for a server that calls another.
+    #[error("arm {arm} cannot carry a chain of services: {why}")]
+    NoChain {
+        /// The arm.
+        arm: String,
+        /// What stands in the way.
+        why: &'static str,
+    },
+    /// The arm has no such way of restarting.
+    #[error("arm {arm} cannot be restarted by {how}: {why}")]
+    NoRestart {
+        /// The arm.
+        arm: String,
+        /// The way, as in a scenario.
+        how: &'static str,
+        /// What stands in the way.
+        why: &'static str,
+    },
     /// An arm that a file describes cannot be brought up.
     #[error("arm {arm}: {problem}")]
     External {

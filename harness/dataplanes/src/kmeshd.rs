@@ -18,6 +18,7 @@ use netns_lab::{CpuUsage, Lab, Pod};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    arm::Restart,
     error::ArmError,
     plan::ArmPlan,
     program::{Program, nameless_file, with_piped_stdout},
@@ -59,9 +60,21 @@ pub(crate) struct Requests {
 #[derive(Debug)]
 pub(crate) struct Kmeshd {
     program: Program,
+    launch: Launch,
+    /// Daemons that were replaced and stay with their connections.
+    replaced: Vec<Program>,
+}
+
+/// What the daemon is started with, the first time and again.
+#[derive(Debug)]
+struct Launch {
+    kmeshd: PathBuf,
+    config: PathBuf,
     name: String,
+    l4: bool,
+    cpus: Vec<usize>,
     /// Read by the daemon through /proc; it has no name, so it goes with us.
-    _pods: File,
+    pods: File,
 }
 
 impl Kmeshd {
@@ -83,25 +96,38 @@ impl Kmeshd {
             source,
         };
         let list = write_pods(pods).map_err(failed)?;
-        let name = lab.id().to_owned();
-        let mut command =
-            lab.daemon_command(&plan.binaries.kmeshd, GROUP, &plan.placement.servers)?;
-        command.arg("run").arg("--config").arg(plan.resources_yaml);
-        command.arg("--pods").arg(format!(
-            "/proc/{}/fd/{}",
-            std::process::id(),
-            list.as_raw_fd()
-        ));
-        command.args(["--name", &name]).args(l4.then_some("--l4"));
-        with_piped_stdout(&mut command);
-        let program = Program::start("kmeshd".to_owned(), command, |command| lab.spawn(command))?;
-        let mut daemon = Self {
-            program,
-            name,
-            _pods: list,
+        let launch = Launch {
+            kmeshd: plan.binaries.kmeshd.clone(),
+            config: plan.resources_yaml.to_owned(),
+            name: lab.id().to_owned(),
+            l4,
+            cpus: plan.placement.servers.clone(),
+            pods: list,
         };
-        daemon.program.await_line("kmeshd ready")?;
-        Ok(daemon)
+        Ok(Self {
+            program: launch.start(lab, false)?,
+            launch,
+            replaced: Vec::new(),
+        })
+    }
+
+    /// Starts another one in its place and waits until that is ready.
+    pub(crate) fn restart(&mut self, lab: &Lab, how: Restart) -> Result<(), ArmError> {
+        match how {
+            Restart::Plain => {
+                self.program.stop();
+                self.program = self.launch.start(lab, false)?;
+            }
+            Restart::Replace => {
+                let successor = self.launch.start(lab, true)?;
+                let before = std::mem::replace(&mut self.program, successor);
+                self.replaced.push(before);
+                // Those whose last connection has ended.
+                self.replaced
+                    .retain_mut(|program| program.check_alive().is_ok());
+            }
+        }
+        Ok(())
     }
 
     /// Fails if it has ended.
@@ -116,7 +142,7 @@ impl Kmeshd {
 
     /// Its counters.
     pub(crate) fn status(&self) -> Result<Status, ArmError> {
-        parse_status(&self.name, &self.status_document()?)
+        parse_status(&self.launch.name, &self.status_document()?)
     }
 
     /// The whole status document and the log.
@@ -129,12 +155,32 @@ impl Kmeshd {
     }
 
     fn status_document(&self) -> Result<Vec<u8>, ArmError> {
-        let name = format!("kmeshd/{}", self.name);
+        let name = format!("kmeshd/{}", self.launch.name);
         read_socket(&name).map_err(|source| ArmError::Exchange {
             what: "kmeshd's status".to_owned(),
             address: format!("abstract socket {name}"),
             source,
         })
+    }
+}
+
+impl Launch {
+    fn start(&self, lab: &Lab, replace: bool) -> Result<Program, ArmError> {
+        let mut command = lab.daemon_command(&self.kmeshd, GROUP, &self.cpus)?;
+        command.arg("run").arg("--config").arg(&self.config);
+        command.arg("--pods").arg(format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            self.pods.as_raw_fd()
+        ));
+        command.args(["--name", &self.name]);
+        command.args(self.l4.then_some("--l4"));
+        command.args(replace.then_some("--replace"));
+        with_piped_stdout(&mut command);
+        let spawn = |command| lab.spawn(command);
+        let mut program = Program::start("kmeshd".to_owned(), command, spawn)?;
+        program.await_line("kmeshd ready")?;
+        Ok(program)
     }
 }
 

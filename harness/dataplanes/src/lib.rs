@@ -32,11 +32,11 @@ mod running;
 mod shortcut;
 mod stage;
 
-pub use arm::{Arm, ArmCounters, CpuTime, MessageCounters, RunningArm};
+pub use arm::{Arm, ArmCounters, CpuTime, MessageCounters, Restart, RunningArm};
 pub use arms::{NAMES, arm};
 pub use binaries::Binaries;
 pub use envoy::EnvoyProfile;
 pub use error::ArmError;
 pub use external::{DescriptionError, External};
-pub use plan::{ArmPlan, Placement, ServerKind, ServerSpec};
+pub use plan::{ArmPlan, NextHop, Placement, ServerKind, ServerSpec};
 pub use resources::{Protocol, Resources, ResourcesError, Service};

@@ -38,6 +38,32 @@ pub struct ServerSpec {
     pub port: u16,
     /// What it does.
     pub kind: ServerKind,
+    /// The service it asks instead of answering by itself: a server in the middle of a chain.
+    pub next: Option<NextHop>,
+}
+
+/// A service that a server asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// Its virtual address; must be among the plan's.
+    pub vip: SocketAddr,
+    /// `Host` of the requests to it.
+    pub host: String,
+}
+
+impl ArmPlan<'_> {
+    /// Pods whose connections the mesh must carry: the client's, then those of servers that ask other services.
+    pub fn callers(&self) -> Vec<&str> {
+        let mut callers = vec![self.client];
+        let asking = self.servers.iter().filter(|server| server.next.is_some());
+        callers.extend(asking.map(|server| server.pod.as_str()));
+        callers
+    }
+
+    /// Whether any server asks another service.
+    pub fn is_chain(&self) -> bool {
+        self.callers().len() > 1
+    }
 }
 
 /// What a server does with a connection.

@@ -90,6 +90,13 @@ impl Program {
         }
     }
 
+    /// Kills it and waits for its end.
+    pub(crate) fn stop(&mut self) {
+        // It is our child until it is waited for, so the pid cannot have been reused; failing means it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Repeats `attempt` until it succeeds; gives up when the program ends or patience does.
     pub(crate) fn await_success(
         &mut self,
@@ -189,8 +196,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use netns_lab::{Lab, Pod};
 
 use crate::{
-    arm::{ArmCounters, RunningArm},
+    arm::{ArmCounters, Restart, RunningArm},
     beside::Beside,
     envoy::Sidecar,
     error::ArmError,
@@ -20,8 +20,6 @@ pub(crate) struct Running {
     pub(crate) name: String,
     /// Whether the scenario's configuration decides where a request goes.
     pub(crate) decides: bool,
-    /// Whether clients connect to the endpoints instead of the virtual address.
-    pub(crate) to_endpoints: bool,
     // Dropped first: the data plane, then the servers, then the lab.
     pub(crate) sidecars: Vec<Sidecar>,
     pub(crate) proxies: Vec<Beside>,
@@ -46,15 +44,7 @@ impl RunningArm for Running {
     }
 
     fn targets(&self, vip: SocketAddr) -> Vec<SocketAddr> {
-        let service = self
-            .stage
-            .services
-            .iter()
-            .find(|service| service.vip == vip);
-        match service {
-            Some(service) if self.to_endpoints => service.endpoints.clone(),
-            _ => vec![vip],
-        }
+        self.stage.targets(vip)
     }
 
     fn decides(&self) -> bool {
@@ -108,6 +98,38 @@ impl RunningArm for Running {
             files.push(("sockmap-messages.json".to_owned(), counters.document()));
         }
         Ok(files)
+    }
+
+    fn restart(&mut self, how: Restart) -> Result<bool, ArmError> {
+        let lab = &self.stage.lab;
+        if !self.proxies.is_empty() {
+            return Err(ArmError::NoRestart {
+                arm: self.name.clone(),
+                how: "the harness",
+                why: "its programs are described by a file, which knows no restart",
+            });
+        }
+        if how == Restart::Replace && !self.sidecars.is_empty() {
+            return Err(ArmError::NoRestart {
+                arm: self.name.clone(),
+                how: "replace",
+                why: "Envoy's hot restart leaves shared memory behind when it is killed",
+            });
+        }
+        // All of them at once, as a node's daemon is one for all its pods.
+        for sidecar in &mut self.sidecars {
+            sidecar.stop();
+        }
+        for sidecar in &mut self.sidecars {
+            sidecar.start_again(lab)?;
+        }
+        for sidecar in &mut self.sidecars {
+            sidecar.await_ready(lab)?;
+        }
+        if let Some(kmeshd) = &mut self.kmeshd {
+            kmeshd.restart(lab, how)?;
+        }
+        Ok(self.kmeshd.is_some() || !self.sidecars.is_empty())
     }
 
     fn check_alive(&mut self) -> Result<(), ArmError> {

@@ -28,6 +28,8 @@ pub(crate) struct Stage {
     pub(crate) client: String,
     pub(crate) resources: Resources,
     pub(crate) services: Vec<Service>,
+    /// Whether callers connect to the endpoints instead of the virtual address.
+    pub(crate) to_endpoints: bool,
     pub(crate) lab: Lab,
 }
 
@@ -61,6 +63,7 @@ impl Stage {
             client: plan.client.to_owned(),
             resources,
             services,
+            to_endpoints: false,
             lab,
         })
     }
@@ -78,13 +81,31 @@ impl Stage {
             "build it with cargo build --release -p kmesh-origin",
         )?;
         for spec in &plan.servers {
-            let server = start_server(self.lab.pod(&spec.pod)?, spec, plan)?;
+            let next = self.next_of(spec);
+            let server = start_server(self.lab.pod(&spec.pod)?, spec, plan, next)?;
             self.servers.push(server);
         }
         for server in &mut self.servers {
             server.await_line("ready")?;
         }
         Ok(())
+    }
+
+    /// Where a caller has to connect to reach the service at `vip`.
+    pub(crate) fn targets(&self, vip: SocketAddr) -> Vec<SocketAddr> {
+        let mut services = self.services.iter();
+        match services.find(|service| service.vip == vip) {
+            Some(service) if self.to_endpoints => service.endpoints.clone(),
+            _ => vec![vip],
+        }
+    }
+
+    /// A server's `--next`.
+    fn next_of(&self, spec: &ServerSpec) -> Option<String> {
+        let next = spec.next.as_ref()?;
+        let targets = self.targets(next.vip);
+        let targets: Vec<String> = targets.iter().map(SocketAddr::to_string).collect();
+        Some(format!("{}={}", next.host, targets.join(",")))
     }
 
     /// Waits until the client reaches every server by its own address, and by its virtual one (if `by_vip`) every service of
@@ -168,7 +189,12 @@ fn addresses(pod: &Pod) -> [IpAddr; 2] {
     [IpAddr::V4(pod.ipv4()), IpAddr::V6(pod.ipv6())]
 }
 
-fn start_server(pod: &Pod, spec: &ServerSpec, plan: &ArmPlan<'_>) -> Result<Program, ArmError> {
+fn start_server(
+    pod: &Pod,
+    spec: &ServerSpec,
+    plan: &ArmPlan<'_>,
+    next: Option<String>,
+) -> Result<Program, ArmError> {
     let mut command = pod.command(&plan.binaries.origin);
     let flag = match &spec.kind {
         ServerKind::Http { .. } => "--listen",
@@ -180,6 +206,9 @@ fn start_server(pod: &Pod, spec: &ServerSpec, plan: &ArmPlan<'_>) -> Result<Prog
             .arg(SocketAddr::new(address, spec.port).to_string());
     }
     command.args(["--name", &spec.pod]);
+    if let Some(next) = next {
+        command.args(["--next", &next]);
+    }
     match &spec.kind {
         ServerKind::Http {
             default_params,

@@ -363,6 +363,7 @@ fn plan<'a>(
             default_params: String::new(),
             body_bytes: None,
         },
+        next: None,
     };
     // The checker's server takes the origin's place and its options.
     let binaries = Binaries {

@@ -172,6 +172,7 @@ pub fn scenario_report(summary: &Summary, format: Format) -> String {
     );
     text += &render(&arms_table(summary), format);
     text.push('\n');
+    text += &restart_lines(summary, format);
     text += &verdict_lines(summary, format);
     text
 }
@@ -227,6 +228,37 @@ fn arms_table(summary: &Summary) -> Table {
         ]);
     }
     table
+}
+
+/// One line per arm of a scenario with restarts; nothing for any other.
+fn restart_lines(summary: &Summary, format: Format) -> String {
+    let mut table = Table::new(
+        &[
+            "arm",
+            "restarts",
+            "ready after ms",
+            "failed per cell",
+            "slowest answer ms",
+        ],
+        1..5,
+    );
+    let optional =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+    for arm in &summary.arms {
+        if let Some(restarts) = &arm.restarts {
+            table.row(vec![
+                arm.name.clone(),
+                restarts.count.to_string(),
+                optional(restarts.ready_ms),
+                format!("{:.1}", restarts.failed_per_cell),
+                optional(restarts.peak_ms),
+            ]);
+        }
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    render(&table, format) + "\n"
 }
 
 fn ratio_cell(summary: &Summary, arm: &ArmSummary, metric: &str, den: &str) -> String {

@@ -4,13 +4,15 @@ use super::RunError;
 use super::group::Contestant;
 use crate::machine::Ticks;
 use crate::record::{Merged, Record, Row};
-use crate::scenario::Design;
+use crate::scenario::{Design, Restarting};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kmesh_dataplanes::ArmCounters;
+use kmesh_dataplanes::{ArmCounters, ArmError, Restart, RunningArm};
 use kmesh_load::distribution::Distribution;
 use kmesh_load::result::BlockResult;
 use kmesh_stats::Latency;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 /// Examples of wrong answers kept per arm.
 const EXAMPLES: usize = 5;
@@ -27,7 +29,7 @@ pub(super) struct Place {
 /// Measures one cell and adds it to the record.
 pub(super) fn measure(
     contestant: &mut Contestant,
-    scenario: &str,
+    (scenario, restart): (&str, Option<Restarting>),
     design: &Design,
     place: Place,
     record: &mut Record,
@@ -40,9 +42,15 @@ pub(super) fn measure(
         background,
         followed,
         name,
+        arm,
         ..
     } = &mut *contestant;
-    let result = std::thread::scope(|scope| {
+    let (result, restarted) = std::thread::scope(|scope| {
+        let (loaded, over) = std::sync::mpsc::channel::<()>();
+        let restarting = restart.map(|restart| {
+            let after = restart.after_ms + design.warmup_ms;
+            scope.spawn(move || restarted(arm.as_mut(), restart.how, after, &over))
+        });
         let (going, end) = std::sync::mpsc::channel::<()>();
         let changing = followed
             .as_mut()
@@ -56,6 +64,14 @@ pub(super) fn measure(
             .collect();
         let result = generator.run(scenario, design.cell_ms, design.warmup_ms, rate);
         drop(going);
+        drop(loaded);
+        let restarted = match restarting.and_then(|thread| thread.join().ok()) {
+            Some(outcome) => outcome.map_err(|source| RunError::Arm {
+                arm: name.clone(),
+                source,
+            })?,
+            None => None,
+        };
         if let Some(Err(error)) = changing.and_then(|thread| thread.join().ok()) {
             return Err(RunError::Generator {
                 arm: name.clone(),
@@ -67,15 +83,41 @@ pub(super) fn measure(
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
-        result
+        result.map(|result| (result, restarted))
     })?;
     let steal = Ticks::now().steal_since(&ticks);
-    let after = counters(contestant)?;
+    let mut after = counters(contestant)?;
     let arm = contestant.name.clone();
-    let row = row(&arm, design, place, &result, (&before, &after), steal);
+    let mut row = row(&arm, design, place, &result, (&before, &after), steal);
+    if let Some(ready_ms) = restarted {
+        record
+            .restarts
+            .entry(arm.clone())
+            .or_default()
+            .push(ready_ms);
+        // The new daemon counts from 0 and the old one has taken its counts along: there is no share to speak of.
+        (row.kernel_requests, row.fallback_requests) = (0, 0);
+        after.fallback.clear();
+    }
     add(record, &arm, &result, (&before, &after))?;
     record.rows.push(row);
     Ok(())
+}
+
+/// Restarts the arm's data plane `after` so many milliseconds, unless the cell is `over` before; milliseconds until the new
+/// one was ready, none if there is nothing to restart.
+fn restarted(
+    arm: &mut dyn RunningArm,
+    how: Restart,
+    after: u32,
+    over: &Receiver<()>,
+) -> Result<Option<f64>, ArmError> {
+    if over.recv_timeout(Duration::from_millis(after.into())) != Err(RecvTimeoutError::Timeout) {
+        return Ok(None);
+    }
+    let begun = Instant::now();
+    let had_one = arm.restart(how)?;
+    Ok(had_one.then(|| begun.elapsed().as_secs_f64() * 1e3))
 }
 
 fn counters(contestant: &Contestant) -> Result<ArmCounters, RunError> {

@@ -5,7 +5,9 @@ use super::swap::Followed;
 use super::{Interrupt, RunError, connections, traffic};
 use crate::binaries::Programs;
 use crate::scenario::{Profile, Scenario};
-use kmesh_dataplanes::{ArmPlan, EnvoyProfile, Placement, RunningArm, ServerKind, ServerSpec};
+use kmesh_dataplanes::{
+    ArmPlan, EnvoyProfile, NextHop, Placement, RunningArm, ServerKind, ServerSpec,
+};
 use std::path::PathBuf;
 
 /// Scenarios with the same pods, servers and resources.
@@ -210,10 +212,14 @@ pub(crate) fn arm_plan<'a>(scenario: &'a Scenario, programs: &Programs) -> ArmPl
                         body_bytes: server.body_bytes,
                     }
                 },
+                next: server.next.as_ref().map(|next| NextHop {
+                    vip: next.vip,
+                    host: next.host.clone(),
+                }),
             })
             .collect(),
         resources_yaml: &scenario.resources,
-        vips: scenario.vip.into_iter().collect(),
+        vips: scenario.vips(),
         placement: Placement {
             generator: scenario.placement.generator.clone(),
             servers: scenario.placement.servers.clone(),

@@ -147,8 +147,8 @@ impl<'a> Session<'a> {
                 position,
                 rate: self.rate,
             };
-            let name = &self.scenario.name;
-            cell::measure(contestant, name, &self.design, place, &mut self.record)?;
+            let scenario = (self.scenario.name.as_str(), self.scenario.restart);
+            cell::measure(contestant, scenario, &self.design, place, &mut self.record)?;
             progress.inc(1);
             std::thread::sleep(Duration::from_millis(self.design.idle_ms.into()));
         }

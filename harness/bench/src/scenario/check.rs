@@ -6,7 +6,8 @@ use kmesh_stats::Predicate;
 use netns_lab::TopologyError;
 
 use super::{
-    Connection, Design, Expectation, Loop, Protocol, Rate, Scenario, ScenarioError, Subject,
+    Connection, Design, Expectation, Loop, Protocol, Rate, Scenario, ScenarioError, Server,
+    Subject, chain,
 };
 
 /// Shortest padding header: `a-pad-000: x` and the line end.
@@ -138,6 +139,28 @@ impl Checker<'_> {
                     format!("{:?} runs a server already", server.pod),
                 );
             }
+            if let Some(next) = &server.next {
+                let known = |name: &String| {
+                    let is = |other: &Server| other.pod == *name || other.group == *name;
+                    s.server.iter().any(is)
+                };
+                if let Some(name) = next.servers.iter().find(|name| !known(name)) {
+                    return self.refuse(
+                        &["server", &index, "next", "servers"],
+                        format!("{name:?} is neither a server's pod nor a group"),
+                    );
+                }
+                self.require(
+                    !next.servers.is_empty() && !server.tcp_echo,
+                    &["server", &index, "next"],
+                    "needs the servers that may answer, and a server that speaks HTTP",
+                )?;
+                self.require(
+                    chain::ends(&s.server, server),
+                    &["server", &index, "next"],
+                    "leads into a circle, or through more than 8 servers",
+                )?;
+            }
         }
         Ok(())
     }
@@ -254,7 +277,7 @@ impl Checker<'_> {
                 if s.servers_of(std::slice::from_ref(name)).is_empty() {
                     return self.refuse(
                         &["traffic", &index, "expect"],
-                        format!("{name:?} is neither a server's pod nor a group"),
+                        format!("{name:?} is neither a server's pod, nor a group, nor a chain of servers"),
                     );
                 }
             }
@@ -314,6 +337,28 @@ impl Checker<'_> {
                 return self.refuse(
                     &["arms", "run"],
                     format!("{arm:?} does not follow its file, so swap would not reach it"),
+                );
+            }
+        }
+        if let Some(restart) = &s.restart {
+            let within = |design: &Design| restart.after_ms < design.cell_ms;
+            self.require(
+                within(&s.design(false)) && within(&s.design(true)),
+                &["restart", "after_ms"],
+                "must be within a cell, of a quick run too",
+            )?;
+            self.require(
+                s.swap.is_none(),
+                &["restart"],
+                "stands beside swap: what fails must have one cause",
+            )?;
+            let cannot = |arm: &&String| arm.starts_with("envoy");
+            if let Some(arm) = s.arms.run.iter().find(cannot)
+                && restart.how == kmesh_dataplanes::Restart::Replace
+            {
+                return self.refuse(
+                    &["arms", "run"],
+                    format!("{arm:?} cannot be replaced: its hot restart leaves shared memory behind when it is killed"),
                 );
             }
         }

@@ -4,6 +4,7 @@
 //! All types refuse unknown keys, and what [`load`] returns has been checked as a whole, so that the
 //! code that runs a scenario need not doubt it.
 
+mod chain;
 mod check;
 mod error;
 mod expect;
@@ -12,6 +13,7 @@ mod load;
 mod source;
 mod sweep;
 
+pub use chain::Next;
 pub use error::ScenarioError;
 pub use expect::{Bound, Expectation, Subject};
 pub use generate::{Generate, Kind, Routes};
@@ -20,6 +22,7 @@ pub use source::{Place, Source};
 pub use sweep::{Point, Sweep};
 
 use crate::summary::SweepPoint;
+use kmesh_dataplanes::Restart;
 use kmesh_load::replay::Entry;
 use netns_lab::Topology;
 use serde::{Deserialize, Serialize};
@@ -64,6 +67,8 @@ pub struct Scenario {
     pub background: Vec<Background>,
     /// Configurations that replace each other while a cell runs.
     pub swap: Option<Swap>,
+    /// A restart of each arm's data plane while a cell runs.
+    pub restart: Option<Restarting>,
     /// One arm that is made worse on purpose, to prove that the method sees it.
     pub mutant: Option<Mutant>,
     /// Endpoints, routes or services that are generated instead of written.
@@ -107,6 +112,8 @@ pub struct Server {
     pub body_bytes: Option<u32>,
     /// Answer raw bytes instead of HTTP.
     pub tcp_echo: bool,
+    /// The service that it asks instead of answering by itself: a server in the middle of a chain.
+    pub next: Option<Next>,
 }
 
 /// CPUs of the two sides; empty means everything is free to move.
@@ -345,6 +352,16 @@ pub struct Swap {
     pub repeat: bool,
 }
 
+/// A restart of each arm's data plane in the middle of every cell. Arms without one (`direct`) go on as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restarting {
+    /// `plain` kills and starts; `replace` has the new one take over (`kmeshd` only).
+    pub how: Restart,
+    /// When, in milliseconds of the measured part of a cell.
+    pub after_ms: u32,
+}
+
 /// One arm made worse on purpose.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -451,15 +468,28 @@ impl Scenario {
         design
     }
 
-    /// Names of the servers that `names` (groups or pods) stand for; all of them for no names.
+    /// Signatures of the answers that `names` (groups, pods, or chains in full) stand for; all of them for no names.
     pub fn servers_of(&self, names: &[String]) -> Vec<String> {
-        self.server
-            .iter()
-            .filter(|server| {
-                names.is_empty() || names.contains(&server.group) || names.contains(&server.pod)
+        let named = |server: &Server| names.contains(&server.group) || names.contains(&server.pod);
+        chain::entries(&self.server)
+            .flat_map(|server| {
+                let whole = names.is_empty() || named(server);
+                let mut chains = chain::signatures(&self.server, server);
+                chains.retain(|chain| whole || names.contains(chain));
+                chains
             })
-            .map(|server| server.pod.clone())
             .collect()
+    }
+
+    /// Addresses that are called: the load's, then those that servers call.
+    pub fn vips(&self) -> Vec<SocketAddr> {
+        let mut vips: Vec<SocketAddr> = self.vip.into_iter().collect();
+        for next in self.server.iter().filter_map(|server| server.next.as_ref()) {
+            if !vips.contains(&next.vip) {
+                vips.push(next.vip);
+            }
+        }
+        vips
     }
 
     /// The group a server belongs to.

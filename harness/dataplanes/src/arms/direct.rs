@@ -15,13 +15,13 @@ impl Arm for Direct {
 
     fn up(&self, plan: &ArmPlan<'_>) -> Result<Box<dyn RunningArm>, ArmError> {
         let mut stage = Stage::build(plan, self.name)?;
+        stage.to_endpoints = true;
         stage.start_servers(plan)?;
         stage.await_traffic(plan, false)?;
         let (sidecars, kmeshd) = (Vec::new(), None);
         Ok(Box::new(Running {
             name: self.name.to_owned(),
             decides: false,
-            to_endpoints: true,
             sidecars,
             proxies: Vec::new(),
             kmeshd,

@@ -1,5 +1,5 @@
 //! A service as kube-proxy's nftables mode makes it: the virtual address is translated to a random endpoint, per
-//! connection, in the client's namespace. No proxy and no HTTP.
+//! connection, in the caller's namespace. No proxy and no HTTP.
 
 use crate::{Arm, ArmError, ArmPlan, RunningArm, nft, running::Running, stage::Stage};
 
@@ -14,17 +14,15 @@ impl Arm for Dnat {
     fn up(&self, plan: &ArmPlan<'_>) -> Result<Box<dyn RunningArm>, ArmError> {
         let mut stage = Stage::build(plan, self.name())?;
         stage.start_servers(plan)?;
-        nft::load(
-            &plan.binaries.nft,
-            stage.client()?,
-            &nft::service_dnat(&stage.services),
-        )?;
+        let rules = nft::service_dnat(&stage.services);
+        for caller in plan.callers() {
+            nft::load(&plan.binaries.nft, stage.lab.pod(caller)?, &rules)?;
+        }
         stage.await_traffic(plan, true)?;
         let (sidecars, kmeshd) = (Vec::new(), None);
         Ok(Box::new(Running {
             name: self.name().to_owned(),
             decides: false,
-            to_endpoints: false,
             sidecars,
             proxies: Vec::new(),
             kmeshd,

@@ -1,12 +1,12 @@
 //! The sidecar mesh: a real Envoy beside the client and one beside every server, both reached by transparent
-//! redirection. Three connections instead of one.
+//! redirection. Three connections instead of one. A server that calls another has one Envoy for both directions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::envoy_client::{intercept_client, start_client_sidecar};
+use super::envoy_client::intercept_callers;
 use crate::{
     Arm, ArmError, ArmPlan, RunningArm,
-    envoy::{Sidecar, inbound},
+    envoy::{Sidecar, both, inbound, outbound},
     nft,
     resources::Protocol,
     running::Running,
@@ -41,18 +41,20 @@ pub(super) fn up(
         None
     };
     stage.start_servers(plan)?;
-    let mut sidecars = vec![start_client_sidecar(&stage, plan)?];
     let server_pods = ports_by_pod(plan);
-    for (pod, ports) in &server_pods {
-        let bootstrap = inbound(pod, ports, plan.envoy_profile);
+    let callers = plan.callers();
+    let pods: BTreeSet<&str> = callers.iter().chain(server_pods.keys()).copied().collect();
+    let mut sidecars = Vec::new();
+    for pod in pods {
+        let profile = plan.envoy_profile;
+        let bootstrap = match (callers.contains(&pod), server_pods.get(pod)) {
+            (true, Some(ports)) => both(&stage.resources, pod, ports, profile),
+            (true, None) => outbound(&stage.resources, pod, profile),
+            (false, ports) => inbound(pod, ports.map_or(&[], Vec::as_slice), profile),
+        };
         let (envoy, cpus) = (&plan.binaries.envoy, &plan.placement.servers);
         sidecars.push(Sidecar::start(
-            &stage.lab,
-            pod,
-            envoy,
-            &bootstrap,
-            plan.envoy_profile,
-            cpus,
+            &stage.lab, pod, envoy, &bootstrap, profile, cpus,
         )?);
     }
     for sidecar in &mut sidecars {
@@ -65,13 +67,12 @@ pub(super) fn up(
             &nft::intercept_inbound(),
         )?;
     }
-    intercept_client(&stage, plan)?;
+    intercept_callers(&stage, plan)?;
     stage.await_traffic(plan, true)?;
     let kmeshd = None;
     Ok(Box::new(Running {
         name: name.to_owned(),
         decides: true,
-        to_endpoints: false,
         sidecars,
         proxies: Vec::new(),
         kmeshd,

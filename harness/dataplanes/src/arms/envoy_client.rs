@@ -1,4 +1,4 @@
-//! A real Envoy beside the client only: what it connects to is intercepted, routed by the scenario's configuration, and
+//! A real Envoy beside the client (and any other caller) only: what it connects to is intercepted, routed by the scenario's configuration, and
 //! sent on to the server's own address. Two connections instead of one.
 
 use crate::{
@@ -20,15 +20,20 @@ impl Arm for EnvoyClient {
     fn up(&self, plan: &ArmPlan<'_>) -> Result<Box<dyn RunningArm>, ArmError> {
         let mut stage = Stage::build(plan, self.name())?;
         stage.start_servers(plan)?;
-        let mut sidecar = start_client_sidecar(&stage, plan)?;
-        sidecar.await_ready(&stage.lab)?;
-        intercept_client(&stage, plan)?;
+        let mut sidecars = plan
+            .callers()
+            .into_iter()
+            .map(|pod| start_sidecar(&stage, plan, pod))
+            .collect::<Result<Vec<_>, _>>()?;
+        for sidecar in &mut sidecars {
+            sidecar.await_ready(&stage.lab)?;
+        }
+        intercept_callers(&stage, plan)?;
         stage.await_traffic(plan, true)?;
-        let (sidecars, kmeshd) = (vec![sidecar], None);
+        let kmeshd = None;
         Ok(Box::new(Running {
             name: self.name().to_owned(),
             decides: true,
-            to_endpoints: false,
             sidecars,
             proxies: Vec::new(),
             kmeshd,
@@ -38,25 +43,21 @@ impl Arm for EnvoyClient {
     }
 }
 
-/// The client's sidecar, with the scenario's listeners and clusters.
-pub(super) fn start_client_sidecar(stage: &Stage, plan: &ArmPlan<'_>) -> Result<Sidecar, ArmError> {
-    let bootstrap = outbound(&stage.resources, plan.envoy_profile);
+/// A caller's sidecar, with the scenario's listeners and clusters.
+fn start_sidecar(stage: &Stage, plan: &ArmPlan<'_>, pod: &str) -> Result<Sidecar, ArmError> {
+    let bootstrap = outbound(&stage.resources, pod, plan.envoy_profile);
     let (envoy, cpus) = (&plan.binaries.envoy, &plan.placement.servers);
-    Sidecar::start(
-        &stage.lab,
-        plan.client,
-        envoy,
-        &bootstrap,
-        plan.envoy_profile,
-        cpus,
-    )
+    Sidecar::start(&stage.lab, pod, envoy, &bootstrap, plan.envoy_profile, cpus)
 }
 
-/// From now on the client's connections go to its sidecar.
-pub(super) fn intercept_client(stage: &Stage, plan: &ArmPlan<'_>) -> Result<(), ArmError> {
-    nft::load(
-        &plan.binaries.nft,
-        stage.client()?,
-        &nft::intercept_outbound(),
-    )
+/// From now on the callers' connections go to their sidecars.
+pub(super) fn intercept_callers(stage: &Stage, plan: &ArmPlan<'_>) -> Result<(), ArmError> {
+    for caller in plan.callers() {
+        nft::load(
+            &plan.binaries.nft,
+            stage.lab.pod(caller)?,
+            &nft::intercept_outbound(),
+        )?;
+    }
+    Ok(())
 }

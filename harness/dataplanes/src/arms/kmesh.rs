@@ -37,6 +37,12 @@ pub(super) fn up(
     plan: &ArmPlan<'_>,
     variant: Variant,
 ) -> Result<Box<dyn RunningArm>, ArmError> {
+    if plan.is_chain() && !variant.enrol_servers {
+        return Err(ArmError::NoChain {
+            arm: name.to_owned(),
+            why: "its servers are not enrolled, and a server that calls another would have to be",
+        });
+    }
     let mut stage = Stage::build(plan, name)?;
     let pods = if variant.enrol_servers {
         stage.lab.pods().iter().collect()
@@ -52,7 +58,6 @@ pub(super) fn up(
     Ok(Box::new(Running {
         name: name.to_owned(),
         decides,
-        to_endpoints: false,
         sidecars: Vec::new(),
         proxies: Vec::new(),
         kmeshd,

@@ -1,6 +1,6 @@
 //! The bootstraps of the sidecars, made from a scenario's resources.
 //!
-//! The client's sidecar gets the scenario's listeners and clusters as they are, plus a catch-all listener that hands each
+//! A caller's sidecar gets the scenario's listeners and clusters as they are, plus a catch-all listener that hands each
 //! intercepted connection to the listener of its original destination. A server's sidecar is the same for every scenario:
 //! it forwards to where the connection was going, through an HTTP connection manager for ports that speak HTTP.
 
@@ -42,8 +42,29 @@ impl Bootstrap {
     }
 }
 
-/// The bootstrap of the client's sidecar.
-pub(crate) fn outbound(resources: &Resources, profile: EnvoyProfile) -> Bootstrap {
+/// The bootstrap of a caller's sidecar.
+pub(crate) fn outbound(resources: &Resources, pod: &str, profile: EnvoyProfile) -> Bootstrap {
+    let (fixed, added) = outbound_resources(resources, profile);
+    finish(fixed, added, profile, pod)
+}
+
+/// The bootstrap of the sidecar of an application that listens on `ports` and calls others.
+pub(crate) fn both(
+    resources: &Resources,
+    pod: &str,
+    ports: &[(u16, Protocol)],
+    profile: EnvoyProfile,
+) -> Bootstrap {
+    let (mut fixed, mut added) = outbound_resources(resources, profile);
+    push(&mut fixed, "listeners", inbound_listener(ports, profile));
+    added.push("listener kmesh-inbound: takes the connections to the pod".to_owned());
+    finish(fixed, added, profile, pod)
+}
+
+fn outbound_resources(
+    resources: &Resources,
+    profile: EnvoyProfile,
+) -> (Map<String, Value>, Vec<String>) {
     let mut fixed = resources.fixed().clone();
     let mut added = Vec::new();
     for listener in elements(&mut fixed, "listeners") {
@@ -94,11 +115,22 @@ pub(crate) fn outbound(resources: &Resources, profile: EnvoyProfile) -> Bootstra
     added.push(format!(
         "cluster {PASSTHROUGH}: for connections to none of the scenario's listeners"
     ));
-    finish(fixed, added, profile, "client")
+    (fixed, added)
 }
 
 /// The bootstrap of a server's sidecar, for an application that listens on `ports`.
 pub(crate) fn inbound(pod: &str, ports: &[(u16, Protocol)], profile: EnvoyProfile) -> Bootstrap {
+    let mut fixed = Map::new();
+    push(&mut fixed, "listeners", inbound_listener(ports, profile));
+    push(&mut fixed, "clusters", passthrough_cluster());
+    let added = vec![format!(
+        "everything: a server's sidecar has nothing of the scenario's; profile {}",
+        profile.name()
+    )];
+    finish(fixed, added, profile, pod)
+}
+
+fn inbound_listener(ports: &[(u16, Protocol)], profile: EnvoyProfile) -> Value {
     let mut chains = Vec::new();
     for (port, protocol) in ports {
         let filter = match protocol {
@@ -107,7 +139,7 @@ pub(crate) fn inbound(pod: &str, ports: &[(u16, Protocol)], profile: EnvoyProfil
         };
         chains.push(json!({"filter_chain_match": {"destination_port": port}, "filters": [filter]}));
     }
-    let listener = json!({
+    json!({
         "name": "kmesh-inbound",
         "address": socket_address("0.0.0.0", INBOUND_PORT),
         "additional_addresses": [{"address": socket_address("::", INBOUND_PORT)}],
@@ -118,15 +150,7 @@ pub(crate) fn inbound(pod: &str, ports: &[(u16, Protocol)], profile: EnvoyProfil
         }],
         "filter_chains": chains,
         "default_filter_chain": {"filters": [tcp_passthrough("inbound_other")]}
-    });
-    let mut fixed = Map::new();
-    push(&mut fixed, "listeners", listener);
-    push(&mut fixed, "clusters", passthrough_cluster());
-    let added = vec![format!(
-        "everything: a server's sidecar has nothing of the scenario's; profile {}",
-        profile.name()
-    )];
-    finish(fixed, added, profile, pod)
+    })
 }
 
 fn finish(
@@ -294,7 +318,7 @@ mod tests {
     #[test]
     fn the_scenario_is_untouched_but_for_what_is_said() {
         let resources = canary();
-        let bootstrap = outbound(&resources, EnvoyProfile::Min);
+        let bootstrap = outbound(&resources, "client", EnvoyProfile::Min);
         let fixed = &bootstrap.document["static_resources"];
         let manager = "/filter_chains/0/filters/0/typed_config";
         assert_eq!(
@@ -332,7 +356,7 @@ mod tests {
         let text = "static_resources: {clusters: [{name: a, circuit_breakers: {thresholds: []}}], \
                     listeners: [{name: l, bind_to_port: true}]}";
         let resources = Resources::from_document(serde_yaml_ng::from_str(text).unwrap()).unwrap();
-        let bootstrap = outbound(&resources, EnvoyProfile::Istio);
+        let bootstrap = outbound(&resources, "client", EnvoyProfile::Istio);
         let fixed = &bootstrap.document["static_resources"];
         assert_eq!(
             fixed["clusters"][0]["circuit_breakers"],
@@ -343,7 +367,7 @@ mod tests {
 
     #[test]
     fn istio_logs_traces_and_filters() {
-        let bootstrap = outbound(&canary(), EnvoyProfile::Istio);
+        let bootstrap = outbound(&canary(), "client", EnvoyProfile::Istio);
         let manager = &bootstrap.document["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
             [0]["typed_config"];
         assert_eq!(

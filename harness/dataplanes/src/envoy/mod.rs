@@ -6,5 +6,5 @@ mod sidecar;
 
 pub use profile::EnvoyProfile;
 
-pub(crate) use bootstrap::{inbound, outbound};
+pub(crate) use bootstrap::{both, inbound, outbound};
 pub(crate) use sidecar::Sidecar;

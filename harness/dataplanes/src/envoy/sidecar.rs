@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, Seek, SeekFrom, Write},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -32,8 +32,19 @@ const ACCESS_LOG_TAIL: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct Sidecar {
     beside: Beside,
+    launch: Launch,
     added: String,
     access_log: File,
+}
+
+/// What an Envoy is started with, the first time and again.
+#[derive(Debug)]
+struct Launch {
+    envoy: PathBuf,
+    pod: String,
+    document: String,
+    concurrency: u32,
+    cpus: Vec<usize>,
 }
 
 impl Sidecar {
@@ -47,32 +58,31 @@ impl Sidecar {
         cpus: &[usize],
     ) -> Result<Self, ArmError> {
         require(envoy, "envoy", "run ci/setup.sh, or set KMESH_ENVOY")?;
-        let name = format!("envoy in pod {pod}");
-        let failed = |call: &'static str| {
-            let program = name.clone();
-            move |source| ArmError::Process {
-                program,
-                call,
-                source,
-            }
+        let launch = Launch {
+            envoy: envoy.to_owned(),
+            pod: pod.to_owned(),
+            document: bootstrap.document.to_string(),
+            concurrency: profile.concurrency(),
+            cpus: cpus.to_vec(),
         };
-        let config = written(&bootstrap.document.to_string())
-            .map_err(failed("writing its configuration"))?;
-        let access_log = nameless_file().map_err(failed("making an access log"))?;
-        let log = access_log
-            .try_clone()
-            .map_err(failed("making an access log"))?;
-        let concurrency = profile.concurrency().to_string();
-        let shape = |command: &mut Command| {
-            command.args(["--config-path", "/dev/fd/0", "--disable-hot-restart"]);
-            command.args(["--log-level", "warning", "--concurrency", &concurrency]);
-            command.stdin(config).stdout(log);
-        };
+        let access_log = nameless_file().map_err(launch.failed("making an access log"))?;
         Ok(Self {
-            beside: Beside::start(lab, pod, name.clone(), envoy, User::Proxy, cpus, shape)?,
+            beside: launch.start(lab, &access_log)?,
+            launch,
             added: bootstrap.added_text(),
             access_log,
         })
+    }
+
+    /// Kills Envoy.
+    pub(crate) fn stop(&mut self) {
+        self.beside.program.stop();
+    }
+
+    /// Starts Envoy once more after [`Self::stop`], as it was; it is ready only after [`Self::await_ready`].
+    pub(crate) fn start_again(&mut self, lab: &Lab) -> Result<(), ArmError> {
+        self.beside = self.launch.start(lab, &self.access_log)?;
+        Ok(())
     }
 
     /// Waits until Envoy says that it serves.
@@ -126,6 +136,36 @@ impl Sidecar {
                 tail(&self.access_log, ACCESS_LOG_TAIL),
             ),
         ])
+    }
+}
+
+impl Launch {
+    fn start(&self, lab: &Lab, access_log: &File) -> Result<Beside, ArmError> {
+        let config = written(&self.document).map_err(self.failed("writing its configuration"))?;
+        let log = access_log
+            .try_clone()
+            .map_err(self.failed("making an access log"))?;
+        let shape = |command: &mut Command| {
+            command.args(["--config-path", "/dev/fd/0", "--disable-hot-restart"]);
+            command.args(["--log-level", "warning", "--concurrency"]);
+            command.arg(self.concurrency.to_string());
+            command.stdin(config).stdout(log);
+        };
+        let (name, user) = (self.name(), User::Proxy);
+        Beside::start(lab, &self.pod, name, &self.envoy, user, &self.cpus, shape)
+    }
+
+    fn name(&self) -> String {
+        format!("envoy in pod {}", self.pod)
+    }
+
+    fn failed(&self, call: &'static str) -> impl FnOnce(io::Error) -> ArmError {
+        let program = self.name();
+        move |source| ArmError::Process {
+            program,
+            call,
+            source,
+        }
     }
 }
 

@@ -216,6 +216,12 @@ impl Arm for External {
         if let Some(missing) = self.missing() {
             return Err(self.failed(&missing));
         }
+        if plan.is_chain() {
+            return Err(ArmError::NoChain {
+                arm: self.name.clone(),
+                why: "a description says what runs beside a client or a server, not beside one that is both",
+            });
+        }
         let mut stage = Stage::build(plan, &self.name)?;
         stage.start_servers(plan)?;
         let routes = routes(plan).map_err(|problem| self.failed(&problem))?;
@@ -249,7 +255,6 @@ impl Arm for External {
         Ok(Box::new(Running {
             name: self.name.clone(),
             decides: self.description.decides,
-            to_endpoints: false,
             sidecars: Vec::new(),
             proxies,
             kmeshd: None,

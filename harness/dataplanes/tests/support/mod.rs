@@ -75,11 +75,13 @@ pub(crate) fn plan(topology: &Topology, envoy_profile: EnvoyProfile) -> ArmPlan<
             default_params: String::new(),
             body_bytes: None,
         },
+        next: None,
     };
     let echo = ServerSpec {
         pod: "echo".to_owned(),
         port: 7,
         kind: ServerKind::TcpEcho { banner: true },
+        next: None,
     };
     ArmPlan {
         scenario_name: "canary",

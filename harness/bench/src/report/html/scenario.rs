@@ -80,6 +80,20 @@ pub(super) fn arms(summary: &Summary) -> Markup {
                 }
             } }
         } }
+        @if summary.arms.iter().any(|arm| arm.restarts.is_some()) {
+            div.scroll { table {
+                thead { tr {
+                    th { "arm" } th.n { "restarts" } th.n { "ready after ms" } th.n { "failed per cell" } th.n { "slowest answer ms" }
+                } }
+                tbody { @for arm in &summary.arms { @if let Some(restarts) = &arm.restarts { tr {
+                    td { (arm.name) }
+                    td.n { (restarts.count) }
+                    td.n { (optional(restarts.ready_ms, 1)) }
+                    td.n { (format!("{:.1}", restarts.failed_per_cell)) }
+                    td.n { (optional(restarts.peak_ms, 1)) }
+                } } } }
+            } }
+        }
         p.soft { "Latency in " (summary.load.latency_basis) " time; service p99 beside it shows what waiting would have hidden." }
     }
 }
