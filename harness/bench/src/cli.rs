@@ -52,6 +52,9 @@ pub enum Command {
         /// Also print every scenario's arms, ratios and expectations.
         #[arg(long)]
         details: bool,
+        /// Also write a PNG beside every SVG, for places that show no SVG.
+        #[arg(long)]
+        png: bool,
     },
     /// Compare two results folders ratio by ratio.
     Compare {

@@ -34,7 +34,14 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             dir,
             format,
             details,
-        } => print_report(&dir, format, details),
+            png,
+        } => {
+            print_report(&dir, format, details)?;
+            if png {
+                eprintln!("written: {} PNG", report::write_pngs(&dir)?);
+            }
+            Ok(0)
+        }
         Command::Compare { a, b, format } => compare(&a, &b, format),
         Command::Gate(options) => gate::gate(&catalogue, &options),
         Command::Verify(Verify::Decisions {
@@ -271,7 +278,7 @@ fn up(catalogue: &Catalogue, options: &Up) -> anyhow::Result<u8> {
     crate::up::up(&scenario, &options.arm, &options.cmd, &Programs::locate())
 }
 
-fn print_report(dir: &Path, format: Format, details: bool) -> anyhow::Result<u8> {
+fn print_report(dir: &Path, format: Format, details: bool) -> anyhow::Result<()> {
     let results = report::read_all(dir)?;
     let claims = report::claim_rows_of(&results);
     let summaries: Vec<Summary> = results.into_iter().map(|stored| stored.summary).collect();
@@ -298,7 +305,7 @@ fn print_report(dir: &Path, format: Format, details: bool) -> anyhow::Result<u8>
     }
     let page = report::regenerate(dir)?;
     eprintln!("written: {}", page.display());
-    Ok(0)
+    Ok(())
 }
 
 fn compare(a: &Path, b: &Path, format: Format) -> anyhow::Result<u8> {

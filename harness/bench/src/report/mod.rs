@@ -6,6 +6,7 @@ mod folder;
 mod html;
 mod losses;
 pub mod plot;
+pub mod png;
 mod profile;
 mod stored;
 mod table;
@@ -13,7 +14,8 @@ mod words;
 
 pub use claims::{ClaimRow, claim_rows, claim_rows_of, subjects};
 pub use folder::{
-    ReadError, Stored as StoredFile, read_summaries, regenerate, write_breakdown, write_scenario,
+    ReadError, Stored as StoredFile, read_summaries, regenerate, write_breakdown, write_pngs,
+    write_scenario,
 };
 pub use html::page;
 pub use losses::{Loss, losses};
