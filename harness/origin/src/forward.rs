@@ -4,7 +4,7 @@
 //! network, so whatever carries the pod's traffic carries them too. `x-served-by` of an answer lists the whole chain
 //! (`a/b/c`), so that a client can judge every hop's decision from the one answer it gets.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::str::FromStr;
 
@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::answer::{Answer, AnswerReader};
 use crate::poller::Poller;
 use crate::request::MAX_HEADERS;
+use crate::server::write_what_fits;
 
 /// Bytes taken from a socket in one read.
 const READ_BYTES: usize = 64 << 10;
@@ -280,14 +281,7 @@ impl Upstream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        while self.written < self.request.len() {
-            match self.stream.write(&self.request[self.written..]) {
-                Ok(written) => self.written += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.written += write_what_fits(&mut self.stream, &self.request[self.written..])?;
         Ok(())
     }
 }

@@ -501,15 +501,11 @@ impl Connection {
         if output.is_empty() {
             return Ok(());
         }
-        let mut sent = 0;
-        while self.pending.is_empty() && sent < output.len() {
-            match self.stream.write(&output[sent..]) {
-                Ok(written) => sent += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let sent = if self.pending.is_empty() {
+            write_what_fits(&mut self.stream, output)?
+        } else {
+            0
+        };
         self.pending.extend_from_slice(&output[sent..]);
         output.clear();
         Ok(())
@@ -517,18 +513,27 @@ impl Connection {
 
     /// Writes what is left from before.
     fn flush(&mut self) -> io::Result<()> {
-        while self.written < self.pending.len() {
-            match self.stream.write(&self.pending[self.written..]) {
-                Ok(written) => self.written += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        self.written += write_what_fits(&mut self.stream, &self.pending[self.written..])?;
+        if self.written == self.pending.len() {
+            self.pending.clear();
+            self.written = 0;
         }
-        self.pending.clear();
-        self.written = 0;
         Ok(())
     }
+}
+
+/// Writes as much as the socket has room for; how much that was.
+pub(crate) fn write_what_fits(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match stream.write(&bytes[sent..]) {
+            Ok(written) => sent += written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
 }
 
 /// Opens a listener whose accepted sockets have no Nagle delay (they inherit it).
