@@ -257,12 +257,7 @@ fn samples(record: &Record) -> Vec<Samples> {
 }
 
 fn of_metric(record: &Record, policed: Metric) -> Samples {
-    let mut samples = Samples {
-        metric: policed,
-        base: Vec::new(),
-        again: Vec::new(),
-        head: Vec::new(),
-    };
+    let mut samples = Samples::none(policed);
     for block in 0..record.blocks() {
         let of = |lane: &str| {
             record

@@ -182,35 +182,23 @@ impl Bench for Simulation<'_> {
         looks: &[usize],
         decided: &dyn Fn(&[Samples]) -> bool,
     ) -> Result<Vec<Samples>, NoiseError> {
-        let mut all = METRICS.map(|metric| Samples {
-            metric,
-            base: Vec::new(),
-            again: Vec::new(),
-            head: Vec::new(),
-        });
-        for &look in looks {
-            while all[0].base.len() < look {
-                let recorded = &self.noise[scenario].blocks;
-                let mut cells = recorded[self.rng.below(recorded.len())];
-                self.rng.shuffle(&mut cells);
-                for (metric, samples) in all.iter_mut().enumerate() {
-                    let planted = if metric == 0 {
-                        self.planted[scenario]
-                    } else {
-                        1.0
-                    };
-                    samples.base.push(BASE_US * cells[0][metric].exp());
-                    samples.again.push(BASE_US * cells[1][metric].exp());
-                    samples
-                        .head
-                        .push(BASE_US * cells[2][metric].exp() * planted);
-                }
+        let recorded = &self.noise[scenario].blocks;
+        Ok(Samples::collect(looks, decided, |all| {
+            let mut cells = recorded[self.rng.below(recorded.len())];
+            self.rng.shuffle(&mut cells);
+            for (metric, samples) in all.iter_mut().enumerate() {
+                let planted = if metric == 0 {
+                    self.planted[scenario]
+                } else {
+                    1.0
+                };
+                samples.base.push(BASE_US * cells[0][metric].exp());
+                samples.again.push(BASE_US * cells[1][metric].exp());
+                samples
+                    .head
+                    .push(BASE_US * cells[2][metric].exp() * planted);
             }
-            if decided(&all) {
-                break;
-            }
-        }
-        Ok(all.into())
+        }))
     }
 }
 

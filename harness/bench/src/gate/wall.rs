@@ -63,6 +63,36 @@ pub struct Samples {
     pub head: Vec<f64>,
 }
 
+impl Samples {
+    /// No block yet.
+    pub fn none(metric: Metric) -> Self {
+        Self {
+            metric,
+            base: Vec::new(),
+            again: Vec::new(),
+            head: Vec::new(),
+        }
+    }
+
+    /// Every policed metric, `block` by block, up to the look at which it is `decided`.
+    pub(super) fn collect(
+        looks: &[usize],
+        decided: &dyn Fn(&[Self]) -> bool,
+        mut block: impl FnMut(&mut [Self]),
+    ) -> Vec<Self> {
+        let mut all = METRICS.map(Self::none);
+        for &look in looks {
+            while all[0].base.len() < look {
+                block(&mut all);
+            }
+            if decided(&all) {
+                break;
+            }
+        }
+        all.into()
+    }
+}
+
 /// What one run says about one metric.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Effect {
@@ -339,27 +369,16 @@ mod tests {
             looks: &[usize],
             decided: &dyn Fn(&[Samples]) -> bool,
         ) -> Result<Vec<Samples>, Error> {
-            let mut all = METRICS.map(|metric| Samples {
-                metric,
-                base: Vec::new(),
-                again: Vec::new(),
-                head: Vec::new(),
+            let factor = self.factor[usize::from(round == Round::Confirm)];
+            let all = Samples::collect(looks, decided, |all| {
+                for samples in all {
+                    samples.base.push(self.draw(100.0));
+                    samples.again.push(self.draw(100.0));
+                    samples.head.push(self.draw(100.0 * factor));
+                }
             });
-            for &look in looks {
-                while all[0].base.len() < look {
-                    for samples in &mut all {
-                        let factor = self.factor[usize::from(round == Round::Confirm)];
-                        samples.base.push(self.draw(100.0));
-                        samples.again.push(self.draw(100.0));
-                        samples.head.push(self.draw(100.0 * factor));
-                    }
-                }
-                if decided(&all) {
-                    break;
-                }
-            }
             self.measured.push((scenario, round, all[0].base.len()));
-            Ok(all.into())
+            Ok(all)
         }
     }
 

@@ -1,7 +1,7 @@
 //! Measures where the time goes: each arm alone under load, once with counters around it and once with the profiler.
 
 use super::group::{Arena, Contestant};
-use super::{Interrupt, RunError, connections, traffic};
+use super::{Interrupt, RunError, connections};
 use crate::breakdown::figures::SCHEMA;
 use crate::breakdown::probe::{
     Calls, PERIOD_NS, Profile, Runs, Segments, Symbols, Task, switches, tasks, traversals,
@@ -60,11 +60,7 @@ pub fn breakdown(
 fn prepare(contestants: &mut [&mut Contestant], scenario: &Scenario) -> Result<f64, RunError> {
     let mut slowest = f64::INFINITY;
     for contestant in contestants.iter_mut() {
-        let targets = scenario
-            .vip
-            .map(|vip| contestant.arm.targets(vip))
-            .unwrap_or_default();
-        let mut plan = traffic::plan(scenario, targets, contestant.arm.decides());
+        let mut plan = contestant.plan(scenario);
         // A generator that polls without rest would be counted as the application's system calls.
         plan.idle = Idle::Hybrid;
         contestant.generator.prepare(&scenario.name, plan)?;

@@ -7,7 +7,6 @@
 
 use super::RunError;
 use super::group::{Arena, Contestant};
-use super::traffic;
 use crate::breakdown::probe::{Calls, Task, tasks};
 use crate::scenario::{Connection, Loop, Scenario};
 use kmesh_load::plan::Idle;
@@ -64,11 +63,7 @@ impl Arena {
             message,
         };
         let scenario = &alone(scenario, connection);
-        let targets = scenario
-            .vip
-            .map(|vip| contestant.arm.targets(vip))
-            .unwrap_or_default();
-        let mut plan = traffic::plan(scenario, targets, contestant.arm.decides());
+        let mut plan = contestant.plan(scenario);
         plan.idle = Idle::Sleep;
         contestant.generator.prepare(&scenario.name, plan)?;
         contestant

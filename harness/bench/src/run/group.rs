@@ -8,6 +8,7 @@ use crate::scenario::{Profile, Scenario};
 use kmesh_dataplanes::{
     ArmPlan, EnvoyProfile, NextHop, Placement, RunningArm, ServerKind, ServerSpec,
 };
+use kmesh_load::plan::Plan;
 use std::path::PathBuf;
 
 /// Scenarios with the same pods, servers and resources.
@@ -74,6 +75,17 @@ pub(super) struct Contestant {
     pub(super) followed: Option<Followed>,
     /// TCP connections that were open before any load, such as a proxy's own.
     pub(super) idle_connections: f64,
+}
+
+impl Contestant {
+    /// The scenario's load as its generator is told.
+    pub(super) fn plan(&self, scenario: &Scenario) -> Plan {
+        let targets = scenario
+            .vip
+            .map(|vip| self.arm.targets(vip))
+            .unwrap_or_default();
+        traffic::plan(scenario, targets, self.arm.decides())
+    }
 }
 
 /// One cell of every block: an arm under a name of its own, so that the same arm can run twice with
@@ -156,11 +168,7 @@ impl Arena {
     /// A generator that cannot reach its arm.
     pub fn prepare(&mut self, scenario: &Scenario) -> Result<(), RunError> {
         for contestant in &mut self.contestants {
-            let targets = scenario
-                .vip
-                .map(|vip| contestant.arm.targets(vip))
-                .unwrap_or_default();
-            let plan = traffic::plan(scenario, targets, contestant.arm.decides());
+            let plan = contestant.plan(scenario);
             contestant.generator.prepare(&scenario.name, plan)?;
         }
         Ok(())

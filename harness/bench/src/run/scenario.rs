@@ -240,17 +240,11 @@ fn prepare(
             arm: name.clone(),
             source,
         };
-        let decides = contestant.arm.decides();
-        if decides {
+        if contestant.arm.decides() {
             record.deciding.push(contestant.name.clone());
         }
-        let targets = scenario
-            .vip
-            .map(|vip| contestant.arm.targets(vip))
-            .unwrap_or_default();
-        contestant
-            .generator
-            .prepare(&scenario.name, traffic::plan(scenario, targets, decides))?;
+        let plan = contestant.plan(scenario);
+        contestant.generator.prepare(&scenario.name, plan)?;
         start_background(contestant, scenario, load)?;
         let probe =
             contestant

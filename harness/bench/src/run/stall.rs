@@ -3,7 +3,7 @@
 //! A generator that waits for answers sends nothing while the server stands still, and then reports a handful of slow requests: the
 //! service time's 99th percentile hardly moves. Counted from the moment each request was due, everything that fell into the stall was late.
 
-use super::{Arena, Group, Interrupt, RunError, traffic};
+use super::{Arena, Group, Interrupt, RunError};
 use crate::binaries::Programs;
 use crate::scenario::{Connection, Loop, Rate, Scenario};
 use crate::summary::Percentiles;
@@ -75,11 +75,7 @@ pub fn stall(
     };
     let servers = Servers::of(&scenario, contestant.arm.lab())
         .map_err(|error| failed(format!("the servers cannot be stopped: {error}")))?;
-    let targets = scenario
-        .vip
-        .map(|vip| contestant.arm.targets(vip))
-        .unwrap_or_default();
-    let plan = traffic::plan(&scenario, targets, contestant.arm.decides());
+    let plan = contestant.plan(&scenario);
     contestant.generator.prepare(&scenario.name, plan)?;
     let half = Duration::from_millis((options.cell_ms / 2).into());
     let pause = Duration::from_millis(options.stall_ms.into());
