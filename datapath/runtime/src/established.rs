@@ -9,19 +9,18 @@ use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_sock_hash_update};
 use aya_ebpf::programs::SockOpsContext;
 use core::ffi::c_void;
-use core::ptr::read_volatile;
+use kmesh_api::Reason;
 use kmesh_api::exchange::{Client, Server};
 use kmesh_api::limits::UPSTREAMS_MAX;
 use kmesh_api::pod::{Anchored, AnchoredKey};
 use kmesh_api::pool::{Connection, LEASED, RETIRED};
-use kmesh_api::{Address, Reason};
 
 use crate::counter::count;
 use crate::maps::{
     ANCHORED, ANSWERED, CLIENT, CLIENTS, EXPECTED, SERVER, SERVERS, UPSTREAMS, WAITING,
 };
+use crate::sock_ops::{local, remote, socket};
 
-const AF_INET: u32 = 2;
 const TCP_CLOSE: u32 = 7;
 const CREATE: u64 = 1;
 
@@ -33,50 +32,6 @@ pub fn callback(ctx: &SockOpsContext) {
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => passive(ctx),
         BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == TCP_CLOSE => closed(ctx),
         _ => {}
-    }
-}
-
-#[inline(always)]
-fn socket(ctx: &SockOpsContext) -> *mut c_void {
-    // SAFETY: the kernel hands a valid context; the field is a socket or null.
-    unsafe { (*ctx.ops).__bindgen_anon_2.sk.cast() }
-}
-
-#[inline(always)]
-fn local(ctx: &SockOpsContext) -> Address {
-    let port = ctx.local_port();
-    if ctx.family() == AF_INET {
-        Address::v4(ctx.local_ip4(), port)
-    } else {
-        // SAFETY: the kernel hands a valid context.
-        Address::v6(unsafe { words(&raw const (*ctx.ops).local_ip6) }, port)
-    }
-}
-
-#[inline(always)]
-fn remote(ctx: &SockOpsContext) -> Address {
-    let port = u32::from_be(ctx.remote_port());
-    if ctx.family() == AF_INET {
-        Address::v4(ctx.remote_ip4(), port)
-    } else {
-        // SAFETY: the kernel hands a valid context.
-        Address::v6(unsafe { words(&raw const (*ctx.ops).remote_ip6) }, port)
-    }
-}
-
-/// Reads an address word by word: the verifier takes context loads only at constant offsets, so they must not be
-/// merged into a copy.
-#[inline(always)]
-unsafe fn words(ip: *const [u32; 4]) -> [u32; 4] {
-    let word = ip.cast::<u32>();
-    // SAFETY: the caller passes an address field of the context.
-    unsafe {
-        [
-            read_volatile(word),
-            read_volatile(word.add(1)),
-            read_volatile(word.add(2)),
-            read_volatile(word.add(3)),
-        ]
     }
 }
 

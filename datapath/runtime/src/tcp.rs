@@ -1,9 +1,10 @@
 //! Fields of `struct tcp_sock` that no helper exposes, read at offsets that the controller takes from the kernel's BTF.
 
-use core::ptr::read_volatile;
-
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
 use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
+
+use crate::probe_read::read;
 
 /// Offset of `tcp_sock.rcv_nxt`, set by the loader.
 #[unsafe(no_mangle)]
@@ -14,17 +15,6 @@ static TCP_COPIED_SEQ: u32 = 0;
 /// Offset of `tcp_sock.bytes_received`, set by the loader.
 #[unsafe(no_mangle)]
 static TCP_BYTES_RECEIVED: u32 = 0;
-
-#[inline(always)]
-fn read<T: Default>(tcp: *const c_void, offset: *const u32) -> Option<T> {
-    let mut value = T::default();
-    // SAFETY: `offset` is a constant of this object; the helper checks the address it reads.
-    let failed = unsafe {
-        let from = tcp.cast::<u8>().add(read_volatile(offset) as usize);
-        bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, from.cast())
-    };
-    if failed == 0 { Some(value) } else { None }
-}
 
 /// Bytes that arrived on `socket` through TCP, if the application has read them all.
 #[inline(always)]

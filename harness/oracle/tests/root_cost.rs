@@ -4,26 +4,18 @@
 //! `BLESS=1 cargo test -p kmesh-oracle --features kernel --test root_cost` records anew.
 #![cfg(feature = "kernel")]
 
+mod support;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
 use kmesh_oracle::cost::costs;
+use support::root;
 
 /// What the kernel's verifier follows at most, instructions.
 const VERIFIED_MAX: u32 = 1_000_000;
 /// Stack of a call chain, bytes.
 const STACK_MAX: u32 = 512;
-
-/// Whether this test can run; under `CI=true` it must.
-fn root(test: &str) -> bool {
-    // SAFETY: the call has no preconditions.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        assert!(std::env::var("CI").is_err(), "{test}: needs root");
-        eprintln!("SKIP {test}: needs root");
-    }
-    root
-}
 
 #[test]
 fn programs_cost_what_is_recorded() {

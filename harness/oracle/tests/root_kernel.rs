@@ -1,6 +1,8 @@
 //! The verified bytecode decides like the native code: the same heads, the same dice, the same answer.
 #![cfg(feature = "kernel")]
 
+mod support;
+
 use std::time::Instant;
 
 use kmesh_config::{Classes, Identities, compile};
@@ -8,6 +10,7 @@ use kmesh_oracle::kernel::Kernel;
 use kmesh_oracle::{Native, ScriptedDice, Verdict, generate, many};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
+use support::root;
 
 const CONFIGS: u32 = 200;
 const REQUESTS: u32 = 50;
@@ -15,17 +18,6 @@ const REQUESTS: u32 = 50;
 const REPEAT: u32 = 1_000;
 /// Measurements, of which the fastest counts: other work on this machine only ever adds.
 const MEASUREMENTS: u32 = 100;
-
-/// Whether this test can run; under `CI=true` it must.
-fn root(test: &str) -> bool {
-    // SAFETY: the call has no preconditions.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        assert!(std::env::var("CI").is_err(), "{test}: needs root");
-        eprintln!("SKIP {test}: needs root");
-    }
-    root
-}
 
 #[test]
 fn kernel_decisions_equal_native_ones() {

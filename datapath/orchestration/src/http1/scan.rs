@@ -240,22 +240,34 @@ impl<const N: usize> Scan<'_, N> {
         if self.head.phase != phase::TARGET || position == self.head.target_at {
             return;
         }
-        for _ in 0..PLAIN_WORDS {
-            if !self.whole_word(position) || !word::is_plain(word::load(self.head, position), true)
+        position = self.plain_words(position, PLAIN_WORDS, true);
+        self.head.position = self.run_of(PLAIN_TARGET, position, RUN);
+    }
+
+    /// The end of as many plain words from `position` on as there are, at most `most`; with `slash`, such as have slashes too.
+    #[inline(always)]
+    fn plain_words(&self, mut position: u32, most: u32, slash: bool) -> u32 {
+        for _ in 0..most {
+            if !self.whole_word(position) || !word::is_plain(word::load(self.head, position), slash)
             {
                 break;
             }
             position = position.wrapping_add(word::BYTES);
         }
-        position = forget::<N>(position);
-        for _ in 0..RUN {
+        forget::<N>(position)
+    }
+
+    /// The end of as many bytes of `class` from `position` on as there are, at most `most`.
+    #[inline(always)]
+    fn run_of(&self, class: u8, mut position: u32, most: u32) -> u32 {
+        for _ in 0..most {
             let byte = self.head.bytes[position as usize & (N - 1)];
-            if position >= self.head.length || !is(byte, PLAIN_TARGET) {
+            if position >= self.head.length || !is(byte, class) {
                 break;
             }
             position = position.wrapping_add(1);
         }
-        self.head.position = position;
+        position
     }
 
     /// Whether eight bytes from `position` on are there.
@@ -302,22 +314,8 @@ impl<const N: usize> Scan<'_, N> {
         self.head.node = node;
         position = forget::<N>(position);
         if node == DEAD {
-            for _ in 0..PLAIN_WORDS {
-                if !self.whole_word(position)
-                    || !word::is_plain(word::load(self.head, position), false)
-                {
-                    break;
-                }
-                position = position.wrapping_add(word::BYTES);
-            }
-            position = forget::<N>(position);
-            for _ in 0..REST {
-                let byte = self.head.bytes[position as usize & (N - 1)];
-                if position >= self.head.length || !is(byte, TOKEN) {
-                    break;
-                }
-                position = position.wrapping_add(1);
-            }
+            position = self.plain_words(position, PLAIN_WORDS, false);
+            position = self.run_of(TOKEN, position, REST);
         }
         self.head.position = position;
     }
@@ -334,22 +332,8 @@ impl<const N: usize> Scan<'_, N> {
             if position != self.head.host_end {
                 return;
             }
-            for _ in 0..2 * PLAIN_WORDS {
-                if !self.whole_word(position)
-                    || !word::is_plain(word::load(self.head, position), false)
-                {
-                    break;
-                }
-                position = position.wrapping_add(word::BYTES);
-            }
-            position = forget::<N>(position);
-            for _ in 0..REST {
-                let byte = self.head.bytes[position as usize & (N - 1)];
-                if position >= self.head.length || !is(byte, AUTHORITY) {
-                    break;
-                }
-                position = position.wrapping_add(1);
-            }
+            position = self.plain_words(position, 2 * PLAIN_WORDS, false);
+            position = self.run_of(AUTHORITY, position, REST);
             self.head.host_end = position;
             self.head.position = position;
             return;

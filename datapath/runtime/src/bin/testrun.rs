@@ -123,17 +123,11 @@ mod programs {
         }
         Some(answer)
     }
-
-    #[panic_handler]
-    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-        // Unreachable: nothing in this program panics, and the verifier would refuse an endless loop.
-        loop {}
-    }
-
-    #[unsafe(link_section = "license")]
-    #[unsafe(no_mangle)]
-    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 }
+
+#[cfg(target_arch = "bpf")]
+#[path = "../epilogue.rs"]
+mod epilogue;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -10,11 +10,13 @@
 //! What an end has read is noted when it sends: then its own program runs under its own socket's lock.
 //!
 //! An object of its own that links nothing of the datapath's library: a library's maps are all in every object that links it.
+//! What needs no maps it shares as modules.
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![cfg_attr(target_arch = "bpf", no_main)]
 
 #[cfg(target_arch = "bpf")]
-mod context;
+#[path = "../../epilogue.rs"]
+mod epilogue;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
@@ -22,7 +24,13 @@ mod meet;
 #[cfg(target_arch = "bpf")]
 mod message;
 #[cfg(target_arch = "bpf")]
+#[path = "../../probe_read.rs"]
+mod probe_read;
+#[cfg(target_arch = "bpf")]
 mod reader;
+#[cfg(target_arch = "bpf")]
+#[path = "../../sock_ops.rs"]
+mod sock_ops;
 
 #[cfg(target_arch = "bpf")]
 #[expect(
@@ -48,16 +56,6 @@ mod programs {
     }
 
     const _: () = assert!(sk_action::SK_PASS == 1);
-
-    #[panic_handler]
-    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-        // Unreachable: nothing in these programs panics, and the verifier would refuse an endless loop.
-        loop {}
-    }
-
-    #[unsafe(link_section = "license")]
-    #[unsafe(no_mangle)]
-    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 }
 
 #[cfg(not(target_arch = "bpf"))]

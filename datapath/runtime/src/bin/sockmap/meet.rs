@@ -13,8 +13,8 @@ use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_sock_hash_update};
 use aya_ebpf::programs::SockOpsContext;
 use kmesh_api::shortcut::{ACTIVE, End, Half, Meeting, PASSIVE, Pair};
 
-use crate::context::{local, remote, sequence, socket};
 use crate::maps::{HALF, MEETINGS, PAIRS, SOCKETS};
+use crate::sock_ops::{local, remote, socket};
 
 const TCP_CLOSE: u32 = 7;
 const CREATE: u64 = 1;
@@ -107,6 +107,13 @@ fn passive(ctx: &SockOpsContext) {
         passive: end(cookie, client_start),
     };
     let _ = PAIRS.insert(active, pair, 0);
+}
+
+/// Next sequence numbers to send and to receive. At establishment these are the first after the SYNs.
+#[inline(always)]
+fn sequence(ctx: &SockOpsContext) -> (u32, u32) {
+    // SAFETY: the kernel hands a valid context.
+    unsafe { ((*ctx.ops).snd_nxt, (*ctx.ops).rcv_nxt) }
 }
 
 #[inline(always)]

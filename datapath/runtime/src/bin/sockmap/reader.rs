@@ -3,7 +3,9 @@
 use core::ffi::c_void;
 use core::ptr::read_volatile;
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
+
+use crate::probe_read::read;
 
 /// Offset of `tcp_sock.copied_seq`.
 #[unsafe(no_mangle)]
@@ -29,19 +31,6 @@ pub(crate) struct Reader {
     pub(crate) written: u32,
     /// Whether no redirected byte waits to be read.
     pub(crate) empty: bool,
-}
-
-#[inline(always)]
-fn read<T: Default>(structure: *const c_void, offset: *const u32) -> Option<T> {
-    let mut value = T::default();
-    // SAFETY: `offset` is a constant of this object; the helper checks the address it reads.
-    let failed = unsafe {
-        let from = structure
-            .cast::<u8>()
-            .wrapping_add(read_volatile(offset) as usize);
-        bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, from.cast())
-    };
-    if failed == 0 { Some(value) } else { None }
 }
 
 /// Looks at `socket`; none if it is not TCP.

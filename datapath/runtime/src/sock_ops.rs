@@ -1,4 +1,6 @@
 //! What a `sockops` program is told about its socket.
+//!
+//! Also a module of `bin/sockmap`, which links no library of ours.
 
 use core::ffi::c_void;
 use core::ptr::read_volatile;
@@ -37,13 +39,6 @@ pub(crate) fn remote(ctx: &SockOpsContext) -> Address {
         // SAFETY: the kernel hands a valid context.
         Address::v6(unsafe { words(&raw const (*ctx.ops).remote_ip6) }, port)
     }
-}
-
-/// Next sequence numbers to send and to receive. At establishment these are the first after the SYNs.
-#[inline(always)]
-pub(crate) fn sequence(ctx: &SockOpsContext) -> (u32, u32) {
-    // SAFETY: the kernel hands a valid context.
-    unsafe { ((*ctx.ops).snd_nxt, (*ctx.ops).rcv_nxt) }
 }
 
 /// Reads an address word by word: the verifier takes context loads only at constant offsets, so they must not be
