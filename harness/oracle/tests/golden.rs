@@ -127,6 +127,18 @@ fn every_judge_gives_the_golden_answers() {
                     );
                     reached.insert((*host, *route));
                 }
+                // Redirects and direct responses are one thing to the tool, which looks at no body.
+                Decision::Answered(host, route, status, text) => {
+                    assert_eq!(wanted["code_redirect"], *status, "{judge}: {name}");
+                    assert_eq!(
+                        wanted["virtual_host_name"], *hosts[*host].name,
+                        "{judge}: {name}"
+                    );
+                    if (300..400).contains(status) {
+                        assert_eq!(wanted["path_redirect"], **text, "{judge}: {name}");
+                    }
+                    reached.insert((*host, *route));
+                }
                 other => {
                     assert_eq!(*other, Decision::NoRoute, "{judge}: {name}");
                     assert_eq!(wanted["cluster_name"], "", "{judge}: {name}");
