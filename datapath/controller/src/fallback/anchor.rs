@@ -16,7 +16,7 @@ use tracing::debug;
 
 use crate::node::Node;
 
-/// Longest head that user space reads, bytes; Envoy's `max_request_headers_kb`.
+/// Longest head that user space decides on, bytes. What clients send over HTTP/1.1 may be as long as Envoy lets it (`front`).
 pub(super) const HEAD_MAX: usize = 64 * 1024;
 
 /// One anchored client connection, seen from user space.
