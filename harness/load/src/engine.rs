@@ -368,8 +368,10 @@ impl Engine {
                     break;
                 }
                 Ok(Some(read)) => {
-                    self.on_bytes(run, index, &buffer[..read], hangup);
-                    if read < buffer.len() && !hangup {
+                    // A short read empties a TCP socket (epoll(7)), but in a socket map maybe only the queue of redirected
+                    // bytes, with TCP bytes behind them whose edge is past: an answer may come both ways.
+                    let begun = self.on_bytes(run, index, &buffer[..read], hangup);
+                    if read < buffer.len() && !hangup && !begun {
                         break;
                     }
                 }
@@ -382,25 +384,26 @@ impl Engine {
         self.buffer = buffer;
     }
 
-    fn on_bytes(&mut self, run: &mut Run, index: usize, mut bytes: &[u8], hangup: bool) {
+    /// Takes what was read; whether it is part of an answer the rest of which is to come.
+    fn on_bytes(&mut self, run: &mut Run, index: usize, mut bytes: &[u8], hangup: bool) -> bool {
         let now = self.now();
         let slot = &mut self.slots[index];
         if slot.phase == Phase::Greeting {
             let Some(used) = slot.reader.greet(bytes) else {
-                return;
+                return true;
             };
             bytes = &bytes[used..];
             slot.request.sent_ns = now;
             self.send(run, index);
             if bytes.is_empty() {
-                return;
+                return false;
             }
         }
         let slot = &mut self.slots[index];
         if slot.phase != Phase::Busy {
             run.ledger.stray_bytes += bytes.len() as u64;
             slot.disconnect(false);
-            return;
+            return false;
         }
         if slot.request.first_byte_ns == 0 {
             slot.request.first_byte_ns = now;
@@ -410,7 +413,7 @@ impl Engine {
         }
         let template = &self.templates[slot.request.class];
         match slot.reader.feed(bytes, template, &slot.request.seq) {
-            Ok(Progress::More) => {}
+            Ok(Progress::More) => return true,
             Ok(Progress::Done(used)) => {
                 let stray = bytes.len() - used;
                 run.ledger.stray_bytes += stray as u64;
@@ -418,6 +421,7 @@ impl Engine {
             }
             Err(error) => self.fail(run, index, ErrorKind::Parse, &error.to_string()),
         }
+        false
     }
 
     fn on_end_of_input(&mut self, run: &mut Run, index: usize) {

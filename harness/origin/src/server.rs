@@ -395,8 +395,11 @@ impl Connection {
                         Some(session) => session.feed(&input[..read], output, site),
                         None => output.extend_from_slice(&input[..read]),
                     }
-                    // A short read emptied the socket; the next bytes raise the next edge.
-                    emptied = read < input.len() && !hangup;
+                    // A short read empties a TCP socket (epoll(7)), and the next bytes raise the next edge. In a socket map it may
+                    // have emptied the queue of redirected bytes only, with TCP bytes behind them whose edge is past: what
+                    // belongs together may come both ways, so a message that has begun is read until nothing is there.
+                    let begun = self.session.as_ref().is_none_or(Session::is_mid_request);
+                    emptied = read < input.len() && !hangup && !begun;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -260,6 +260,11 @@ impl Session {
         matches!(self.state, State::Closing { linger: true })
     }
 
+    /// Whether part of a request has come and the rest has not.
+    pub fn is_mid_request(&self) -> bool {
+        matches!(self.state, State::Body(_)) || !self.input.is_empty()
+    }
+
     /// Whether the last call stopped because `out` was full: call again when there is room.
     pub fn is_cut(&self) -> bool {
         self.cut
