@@ -1,7 +1,7 @@
 //! What the parts of the controller share.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use kmesh_api::limits::CLUSTERS_MAX;
@@ -22,6 +22,8 @@ pub struct Node {
     anchors: Mutex<HashMap<u64, Arc<Anchor>>>,
     /// Upstream connections.
     pub upstreams: Upstreams,
+    /// Requests that user space has begun to serve, since the start.
+    pub served: AtomicU64,
     /// Round-robin counters of the user-space path, by cluster id.
     turns: Vec<AtomicU32>,
 }
@@ -37,6 +39,7 @@ impl Node {
             generation: RwLock::new(None),
             anchors: Mutex::default(),
             upstreams: Upstreams::new()?,
+            served: AtomicU64::new(0),
             turns: (0..CLUSTERS_MAX).map(|_| AtomicU32::new(0)).collect(),
         })
     }

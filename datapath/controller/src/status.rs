@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use kmesh_probe::status::{Requests, connections};
 use kmesh_probe::{Status, client};
@@ -46,7 +47,7 @@ async fn status(daemon: &Daemon) -> Status {
         generation: node.generation().map_or(0, |generation| generation.number),
         refused: daemon.refused(),
         pods: daemon.pod_names(),
-        requests: Requests::from_counts(&counts),
+        requests: Requests::from_counts(&counts).with_served(node.served.load(Ordering::Relaxed)),
         connections: connections(&counts),
         upstreams: node.upstreams.donated() as u64,
         anchors: node.anchors().len() as u64,

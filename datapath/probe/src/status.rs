@@ -60,7 +60,7 @@ pub struct Requests {
     pub kernel: u64,
     /// Finished in user space.
     pub user: u64,
-    /// The user-space ones by reason.
+    /// The user-space ones by reason; `pinned` are those that followed on a connection which the kernel had given up.
     pub by_reason: BTreeMap<String, u64>,
     /// The kernel ones: to servers on this node.
     pub local: u64,
@@ -104,6 +104,21 @@ impl Requests {
             .unwrap_or(0);
         requests.kernel = (requests.local + requests.remote).saturating_sub(relayed);
         requests
+    }
+
+    /// Adds what the kernel did not see: it counts a connection that it gave up once, by the reason, and user space serves
+    /// every request that follows on it (`pinned`). `served` are the requests that user space has begun.
+    #[must_use]
+    pub fn with_served(mut self, served: u64) -> Self {
+        let relayed = Reason::Relayed.name();
+        let passed = self.user - self.by_reason.get(relayed).copied().unwrap_or(0);
+        let unseen = served.saturating_sub(passed);
+        if unseen > 0 {
+            self.user += unseen;
+            let name = Reason::Pinned.name().to_owned();
+            self.by_reason.insert(name, unseen);
+        }
+        self
     }
 
     /// Share of requests finished in the kernel, 0 to 1; `None` before the first request.
@@ -200,6 +215,25 @@ mod tests {
             Reason::ALL.len()
         );
         assert_eq!(connections(&counts).len(), 6);
+    }
+
+    #[test]
+    fn requests_on_a_connection_that_the_kernel_gave_up_count_too() {
+        let counts = [
+            (Reason::Local, 10),
+            (Reason::HeadTooLong, 2),
+            (Reason::Relayed, 3),
+        ];
+        let requests = |served| Requests::from_counts(&counts).with_served(served);
+        // Two connections, eight requests; the relayed responses never came to user space's server.
+        let many = requests(8);
+        assert_eq!(
+            (many.kernel, many.user, many.by_reason["pinned"]),
+            (7, 11, 6)
+        );
+        // One of the two is still on its way.
+        let few = requests(1);
+        assert_eq!((few.user, few.by_reason.get("pinned")), (5, None));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One request in user space: decide, do what the route's policy says, forward, or answer that there is nowhere to go.
 
 use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,7 @@ impl Session {
         request: Request<Incoming>,
     ) -> Result<Response<Answer>, Infallible> {
         let order = self.orders.next();
+        self.node.served.fetch_add(1, Ordering::Relaxed);
         wait_for_kernel(&self.node, &self.anchor).await;
         let mut response = match order.answer {
             Some(rejection) => {
