@@ -3,8 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "support/fit.rs"]
+mod fit;
 mod support;
 
+use fit::ANY_MACHINE;
 use kmesh_bench::binaries::scenario_directory;
 use std::process::Command;
 use support::{programs, ready};
@@ -28,14 +31,7 @@ looks = []
 warmup_ms = 20
 cell_ms = 80
 idle_ms = 0
-
-[fit]
-aa_excess = 1e9
-steal = 1.0
-lag_p99_us = 1e9
-send_rate = 0.0
-drift = 1e9
-"#,
+{ANY_MACHINE}"#,
             base.display()
         );
         std::fs::write(dir.path().join(format!("gate/{name}.toml")), text).unwrap();
@@ -43,24 +39,30 @@ drift = 1e9
     dir
 }
 
+/// What a gate with these options says; it must end in 0.
+fn held(options: &[&str]) -> serde_json::Value {
+    let scenarios = scenarios();
+    let output = Command::new(env!("CARGO_BIN_EXE_kmesh-bench"))
+        .arg("--scenarios")
+        .arg(scenarios.path())
+        .args(["gate", "--format", "json"])
+        .args(options)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 #[test]
 fn a_slower_head_is_a_regression() {
     if !ready("a_slower_head_is_a_regression") {
         return;
     }
-    let (programs, scenarios) = (programs(), scenarios());
-    let output = Command::new(env!("CARGO_BIN_EXE_kmesh-bench"))
-        .arg("--scenarios")
-        .arg(scenarios.path())
-        .args(["gate", "--self-test", "--only-live", "--format", "json"])
-        // Far above what a busy machine does by itself, below what 60 connections can carry.
-        .args(["--mutant", "delay=20ms", "--head"])
-        .arg(&programs)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    let verdict: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let head = programs();
+    // Far above what a busy machine does by itself, below what 60 connections can carry.
+    let mutant = ["--self-test", "--only-live", "--mutant", "delay=20ms"];
+    let verdict = held(&[&mutant[..], &["--head", head.to_str().unwrap()]].concat());
     let mutant = &verdict["checks"][0]["figures"];
     assert_eq!(mutant["exit_code"], 1, "{mutant}");
     let outcome_of = |name: &str| {
@@ -77,19 +79,9 @@ fn requests_cost_the_same_calls_on_both_sides() {
     if !ready("requests_cost_the_same_calls_on_both_sides") {
         return;
     }
-    let (programs, scenarios) = (programs(), scenarios());
-    let output = Command::new(env!("CARGO_BIN_EXE_kmesh-bench"))
-        .arg("--scenarios")
-        .arg(scenarios.path())
-        .args(["gate", "--only", "g1", "--format", "json", "--base"])
-        .arg(&programs)
-        .arg("--head")
-        .arg(&programs)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    let verdict: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let programs = programs();
+    let both = programs.to_str().unwrap();
+    let verdict = held(&["--only", "g1", "--base", both, "--head", both]);
     let checks = verdict["checks"].as_array().unwrap();
     let calls = checks
         .iter()

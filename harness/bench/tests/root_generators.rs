@@ -2,40 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use kmesh_bench::binaries::workspace;
+mod support;
+
 use kmesh_bench::run::Foreign;
 use serde_json::Value;
 use std::process::{Command, Output};
-use std::sync::Once;
-
-static BUILD: Once = Once::new();
-
-/// Whether the test can run; says why not, and fails in CI.
-fn ready(test: &str) -> bool {
-    if !nix::unistd::geteuid().is_root() {
-        assert!(
-            std::env::var("CI").as_deref() != Ok("true"),
-            "{test} needs root"
-        );
-        println!("SKIP {test}: needs root");
-        return false;
-    }
-    // `cargo test -p kmesh-bench` builds this package only; the arms start programs of others.
-    BUILD.call_once(|| {
-        let profile = if cfg!(debug_assertions) {
-            "dev"
-        } else {
-            "release"
-        };
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo
-            .current_dir(workspace())
-            .args(["build", "--quiet", "--bins", "--profile", profile])
-            .args(["-p", "kmesh-load", "-p", "kmesh-origin"]);
-        assert!(cargo.status().unwrap().success());
-    });
-    true
-}
+use support::ready;
 
 fn bench(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kmesh-bench"));

@@ -2,24 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "support/fit.rs"]
+mod fit;
 mod support;
 
+use fit::ANY_MACHINE;
 use kmesh_bench::binaries::{Programs, scenario_directory};
 use kmesh_bench::report::read_summaries;
 use kmesh_bench::summary::{ArmSummary, Summary};
 use std::fs;
 use std::process::Command;
 use support::{programs, ready};
-
-/// What a busy test machine must not fail.
-const ANY_MACHINE: &str = r"
-[fit]
-aa_excess = 1e9
-steal = 1.0
-lag_p99_us = 1e9
-send_rate = 0.0
-drift = 1e9
-";
 
 /// Runs the scenario of that name with `more` in place of some of its keys; the exit code and the figures.
 fn run(name: &str, more: &str, arms: &str) -> (Option<i32>, Summary) {

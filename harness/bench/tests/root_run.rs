@@ -2,56 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "support/fit.rs"]
+mod fit;
+mod support;
+
+use fit::ANY_MACHINE;
 use kmesh_bench::binaries::{Programs, scenario_directory, workspace};
 use kmesh_bench::report::read_summaries;
 use netns_lab::Identity;
 use std::fs;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Once;
 use std::time::{Duration, Instant};
+use support::ready;
 use tempfile::TempDir;
 
 /// How long anything here may take before it counts as hanging.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-static BUILD: Once = Once::new();
-
-/// Whether the test can run; says why not, and fails in CI.
-fn ready(test: &str) -> bool {
-    if !nix::unistd::geteuid().is_root() {
-        assert!(
-            std::env::var("CI").as_deref() != Ok("true"),
-            "{test} needs root"
-        );
-        println!("SKIP {test}: needs root");
-        return false;
-    }
-
-    // `cargo test -p kmesh-bench` builds this package only; the arms start programs of others.
-    BUILD.call_once(|| {
-        let profile = if cfg!(debug_assertions) {
-            "dev"
-        } else {
-            "release"
-        };
-        let built = Command::new(env!("CARGO"))
-            .current_dir(workspace())
-            .args([
-                "build",
-                "--bins",
-                "--profile",
-                profile,
-                "-p",
-                "kmesh-load",
-                "-p",
-                "kmesh-origin",
-            ])
-            .status()
-            .unwrap();
-        assert!(built.success());
-    });
-    true
-}
 
 /// A folder with one short scenario named `quick`; `more` is appended to it.
 fn scenarios(more: &str) -> TempDir {
@@ -70,13 +36,7 @@ blocks = 3
 warmup_ms = 20
 cell_ms = 60
 idle_ms = 0
-
-# A busy test machine is no reason to fail here.
-[fit]
-aa_excess = 100.0
-steal = 1.0
-drift = 100.0
-{more}"#,
+{ANY_MACHINE}{more}"#,
         scenario_directory().join("base/http-lb.toml").display()
     );
     fs::write(dir.path().join("quick.toml"), text).unwrap();
