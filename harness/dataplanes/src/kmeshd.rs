@@ -178,7 +178,9 @@ impl Launch {
         command.args(replace.then_some("--replace"));
         with_piped_stdout(&mut command);
         let spawn = |command| lab.spawn(command);
-        let mut program = Program::start("kmeshd".to_owned(), command, spawn)?;
+        let bytes = std::fs::metadata(&self.config).map_or(0, |config| config.len());
+        let program = Program::start("kmeshd".to_owned(), command, spawn)?;
+        let mut program = program.reading(bytes);
         program.await_line("kmeshd ready")?;
         Ok(program)
     }

@@ -152,7 +152,9 @@ impl Launch {
             command.stdin(config).stdout(log);
         };
         let (name, user) = (self.name(), User::Proxy);
-        Beside::start(lab, &self.pod, name, &self.envoy, user, &self.cpus, shape)
+        let mut beside = Beside::start(lab, &self.pod, name, &self.envoy, user, &self.cpus, shape)?;
+        beside.program = beside.program.reading(self.document.len() as u64);
+        Ok(beside)
     }
 
     fn name(&self) -> String {
