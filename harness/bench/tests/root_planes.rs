@@ -14,13 +14,14 @@ use std::fs;
 use std::process::Command;
 use support::{programs, ready};
 
-/// Runs the scenario of that name with `more` in place of some of its keys; the exit code and the figures.
+/// Runs the scenario of that name (`SWEEP.POINT` for one of a sweep) with `more` in place of some of its keys; the exit code and the figures.
 fn run(name: &str, more: &str, arms: &str) -> (Option<i32>, Summary) {
     let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let base = scenario_directory().join(format!("{name}.toml"));
-    let extends = format!("extends = \"{}\"\nname = \"{name}\"\n", base.display());
+    let family = name.split('.').next().unwrap();
+    let base = scenario_directory().join(format!("{family}.toml"));
+    let extends = format!("extends = \"{}\"\nname = \"{family}\"\n", base.display());
     fs::write(
-        dir.path().join(format!("{name}.toml")),
+        dir.path().join(format!("{family}.toml")),
         extends + more + ANY_MACHINE,
     )
     .unwrap();
@@ -68,6 +69,17 @@ cell_ms = 300
 idle_ms = 0
 ";
 
+const SHORT_CLOSED: &str = r"
+[load]
+connections = 4
+
+[design]
+blocks = 2
+warmup_ms = 50
+cell_ms = 300
+idle_ms = 0
+";
+
 #[test]
 fn every_hop_of_a_chain_is_judged() {
     if !ready("every_hop_of_a_chain_is_judged") {
@@ -104,6 +116,21 @@ expect = ["front/middle-2/back-1"]
     assert_eq!(code, Some(2));
     assert_eq!(arm(&summary, "direct").wrong_decisions, 0);
     assert!(arm(&summary, "kmesh").wrong_decisions > 0);
+}
+
+#[test]
+fn requests_that_user_space_serves_are_all_counted() {
+    if !ready("requests_that_user_space_serves_are_all_counted") {
+        return;
+    }
+    // Heads of 8 KiB are beyond the kernel: it gives each connection up once, for all requests that follow on it.
+    let (code, summary) = run("sweep-header-position.8192", SHORT_CLOSED, "direct,kmesh");
+    assert_eq!(code, Some(0), "{:?}", summary.verdict);
+    let kmesh = arm(&summary, "kmesh");
+    assert_eq!(kmesh.kernel_share, Some(0.0));
+    // The warm-up is counted too.
+    let user: u64 = kmesh.fallback.values().sum();
+    assert!(user >= kmesh.sent, "{:?} of {}", kmesh.fallback, kmesh.sent);
 }
 
 #[test]
