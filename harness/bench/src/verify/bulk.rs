@@ -1,6 +1,6 @@
 //! Large bodies: what stalled readers cost in memory, and how fast 16 MiB travel.
 
-use kmesh_streams::lab::{self, CheckError};
+use kmesh_streams::lab::CheckError;
 use kmesh_streams::memory::{self, Footprint};
 use kmesh_streams::throughput::{self, Throughput};
 use serde::Serialize;
@@ -60,15 +60,7 @@ pub fn bulk(
     arms: &[String],
     programs: &Programs,
 ) -> Result<BulkOutcome, CheckError> {
-    let options = lab::Options {
-        seconds: 0.0,
-        seed: 1,
-        workers: 0,
-        only: None,
-        arms: programs.arms.clone(),
-        server: programs.streams_server.clone(),
-        client: programs.streams_client.clone(),
-    };
+    let options = super::options(programs);
     let reference = REFERENCE.to_owned();
     let mut memory = Vec::new();
     for arm in [&reference].into_iter().chain(arms).filter(|_| readers > 0) {

@@ -5,7 +5,23 @@ mod decisions;
 mod peers;
 mod streams;
 
+use crate::binaries::Programs;
+use kmesh_streams::lab;
+
 pub use bulk::{BulkOutcome, bulk};
 pub use decisions::{Options, Outcome, decisions};
 pub use peers::{PeersOutcome, peers};
 pub use streams::{StreamOptions, StreamOutcome, streams};
+
+/// A lab of ours with these programs; everything else is up to who uses it.
+fn options(programs: &Programs) -> lab::Options {
+    lab::Options {
+        seconds: 0.0,
+        seed: 1,
+        workers: 0,
+        only: None,
+        arms: programs.arms.clone(),
+        server: programs.streams_server.clone(),
+        client: programs.streams_client.clone(),
+    }
+}

@@ -1,6 +1,6 @@
 //! Real peers through each arm.
 
-use kmesh_streams::lab::{self, CheckError};
+use kmesh_streams::lab::CheckError;
 use kmesh_streams::peers::{self, Outcome};
 use serde::Serialize;
 
@@ -41,15 +41,7 @@ impl PeersOutcome {
 /// # Errors
 /// If an arm can't be brought up.
 pub fn peers(arms: &[String], programs: &Programs) -> Result<PeersOutcome, CheckError> {
-    let options = lab::Options {
-        seconds: 0.0,
-        seed: 1,
-        workers: 0,
-        only: None,
-        arms: programs.arms.clone(),
-        server: programs.streams_server.clone(),
-        client: programs.streams_client.clone(),
-    };
+    let options = super::options(programs);
     let rows = peers::meet(&peers::SERVERS, arms, &options)?;
     let of = |verdict: &str| rows.iter().filter(|row| row.verdict == verdict).count();
     let mut missing: Vec<String> = rows

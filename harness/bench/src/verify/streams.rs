@@ -71,9 +71,7 @@ pub fn streams(options: &StreamOptions) -> Result<StreamOutcome, CheckError> {
                 seed: options.seed,
                 workers: options.connections,
                 only: options.only,
-                arms: options.programs.arms.clone(),
-                server: options.programs.streams_server.clone(),
-                client: options.programs.streams_client.clone(),
+                ..super::options(&options.programs)
             },
         )?;
         let tally = &checked.tally;

@@ -12,10 +12,7 @@ pub(super) fn arguments(load: &Load<'_>) -> Vec<String> {
         "-host".to_owned(),
         load.host.to_owned(),
     ];
-    for line in load.header_lines() {
-        arguments.extend(["-H".to_owned(), line]);
-    }
-    arguments.push(load.url());
+    arguments.extend(load.headers_and_url());
     arguments
 }
 

@@ -39,17 +39,14 @@ pub(super) struct Load<'l> {
 }
 
 impl Load<'_> {
-    fn url(&self) -> String {
-        format!("http://{}{}", self.target, self.path)
-    }
-
-    /// `host` and the others as `name: value`.
-    fn header_lines(&self) -> Vec<String> {
-        let others = self
+    /// `-H "name: value"` for each header but the host, and the URL: what all of them take alike.
+    fn headers_and_url(&self) -> Vec<String> {
+        let headers = self
             .headers
             .iter()
-            .map(|(name, value)| format!("{name}: {value}"));
-        others.collect()
+            .flat_map(|(name, value)| ["-H".to_owned(), format!("{name}: {value}")]);
+        let url = format!("http://{}{}", self.target, self.path);
+        headers.chain([url]).collect()
     }
 }
 

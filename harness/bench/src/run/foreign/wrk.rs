@@ -10,10 +10,7 @@ pub(super) fn arguments(load: &Load<'_>) -> Vec<String> {
         "-H".to_owned(),
         format!("Host: {}", load.host),
     ]);
-    for line in load.header_lines() {
-        arguments.extend(["-H".to_owned(), line]);
-    }
-    arguments.push(load.url());
+    arguments.extend(load.headers_and_url());
     arguments
 }
 
