@@ -57,7 +57,7 @@ fn with_envoy(without: &str, envoy: &str) -> String {
     }
 }
 
-const SHORT_CHAIN: &str = r"
+const SHORT_CHAIN: &str = r#"
 [load]
 connections = 4
 rate = 200
@@ -67,7 +67,11 @@ blocks = 2
 warmup_ms = 50
 cell_ms = 300
 idle_ms = 0
-";
+
+# Among so few requests the first of each connection weigh more than they should.
+[expect]
+"arm(kmesh).kernel_share" = ">= 0.9"
+"#;
 
 const SHORT_CLOSED: &str = r"
 [load]
@@ -94,7 +98,9 @@ fn every_hop_of_a_chain_is_judged() {
         if arm.decides {
             assert_eq!(chains, [first, last], "{}", arm.name);
         } else {
-            assert!(chains.len() > 2, "{}: {chains:?}", arm.name);
+            // An endpoint is drawn per connection there, and the few of this test may all draw the same.
+            let whole = |chain: &&String| chain.split('/').count() == 3;
+            assert!(!chains.is_empty() && chains.iter().all(whole), "{arm:?}");
         }
     }
     // Each request is three, each of them finished in the kernel.
