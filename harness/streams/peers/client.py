@@ -5,6 +5,7 @@ import http.client
 import os
 import socket
 import sys
+import time
 import urllib.parse
 
 
@@ -14,6 +15,21 @@ def plain(url):
     heard = []
     for method, path in (("GET", "small"), ("GET", "large"), ("HEAD", "small"), ("GET", "none"), ("GET", "small")):
         connection.request(method, "/first/" + path)
+        response = connection.getresponse()
+        heard.append(f"{response.status}:{len(response.read())}")
+    return heard
+
+
+def idle(url):
+    """With Node as the server, longer idle than the 5 s (and 1 s of grace) for which it keeps a connection."""
+    with open(os.path.join(os.environ["PEERS"], "kind")) as kind:
+        pause = 7 if kind.read() == "node" else 0
+    address = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
+    heard = []
+    for wait in (0, pause):
+        time.sleep(wait)
+        connection.request("GET", "/first/small")
         response = connection.getresponse()
         heard.append(f"{response.status}:{len(response.read())}")
     return heard
@@ -48,6 +64,6 @@ def websocket(url):
 
 
 try:
-    print(" ".join({"plain": plain, "session": session, "websocket": websocket}[sys.argv[1]](sys.argv[2])))
+    print(" ".join({"plain": plain, "idle": idle, "session": session, "websocket": websocket}[sys.argv[1]](sys.argv[2])))
 except Exception as error:  # the outcome is the point, whatever it is
     print(type(error).__name__)

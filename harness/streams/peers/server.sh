@@ -8,6 +8,7 @@ v6=$4
 name=$6
 case $kind in
 origin) exec "$(cat "$here/origin")" "$@" ;;
+tonic) exec "$(cat "$here/peer")" grpc-server "$@" ;;
 python) exec python3 "$here/server.py" "$here/www" "$v4" "$v6" ;;
 node) exec node "$here/server.js" "$here/www" "$v4" "$v6" ;;
 nginx)

@@ -46,6 +46,8 @@ pub struct Options {
     pub server: PathBuf,
     /// `kmesh-streams-client`.
     pub client: PathBuf,
+    /// Whether the servers are to be spoken HTTP/2 to.
+    pub http2: bool,
 }
 
 /// What came of it.
@@ -137,8 +139,11 @@ impl Bench {
         let services = services();
         // Balancing connections needs one cluster for all.
         let by_request = arm != "kmesh-l4";
-        replace(&config, &world::resources(&services, 0, by_request))
-            .map_err(io("writing the configuration"))?;
+        let mut resources = world::resources(&services, 0, by_request);
+        if options.http2 {
+            world::speak_http2(&mut resources);
+        }
+        replace(&config, &resources).map_err(io("writing the configuration"))?;
         let running = kind
             .up(&plan(&topology, &services, &config, options))
             .map_err(|source| CheckError::Arm {

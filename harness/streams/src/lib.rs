@@ -18,6 +18,7 @@ pub mod churn;
 pub mod client;
 pub mod desync;
 pub mod finding;
+pub mod grpc;
 pub mod head;
 pub mod lab;
 pub mod listen;

@@ -3,7 +3,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::Serialize;
@@ -18,10 +18,12 @@ const LARGE: usize = 200_000;
 const PATIENCE: &str = "10";
 
 /// The servers.
-pub const SERVERS: [&str; 4] = ["origin", "nginx", "python", "node"];
+pub const SERVERS: [&str; 5] = ["origin", "nginx", "python", "node", GRPC];
+/// The server that only gRPC clients understand, and it only them.
+const GRPC: &str = "tonic";
 
 /// A client: its name, the program it needs, and the shell command that prints its outcome in one line. The command finds
-/// the service's URL in `$URL` and our scripts in `$PEERS`.
+/// the service's URL in `$URL`, our scripts in `$PEERS`, and the Rust peers in `$PEER`.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// Name in the table.
@@ -29,82 +31,112 @@ pub struct Client {
     /// How to find out whether it is installed.
     present: &'static str,
     command: &'static str,
+    /// Whether it speaks gRPC.
+    grpc: bool,
 }
 
 /// The clients.
-pub const CLIENTS: [Client; 13] = [
+pub const CLIENTS: [Client; 16] = [
     Client {
         name: "curl",
         present: "command -v curl",
         command: "curl -s --http1.1 -m 10 -o /dev/null -w '%{http_code}:%{size_download} ' \
             $URL/first/small -o /dev/null $URL/first/large -o /dev/null $URL/first/none",
+        grpc: false,
     },
     Client {
         name: "curl HEAD",
         present: "command -v curl",
         command: "curl -s --http1.1 -m 10 -I -o /dev/null -w '%{http_code}:%{size_download} ' $URL/first/small",
+        grpc: false,
     },
     Client {
         name: "curl upload",
         present: "command -v curl",
         command: "curl -s --http1.1 -m 10 -o /dev/null -w '%{http_code} ' --data-binary @$PEERS/www/first/large $URL/first/small",
+        grpc: false,
     },
     Client {
         name: "wrk",
         present: "command -v wrk",
         command: "wrk -t1 -c8 -d1s $URL/first/small | awk '/Non-2xx|Socket errors/ {bad=1} /requests in/ {n=$1} \
             END {print (bad ? \"failures\" : n > 0 ? \"all 2xx\" : \"nothing\")}'",
+        grpc: false,
     },
     Client {
         name: "wrk, 8 pipelined",
         present: "command -v wrk",
         command: "wrk -t1 -c4 -d1s -s $PEERS/pipeline.lua $URL/first/small | awk '/Non-2xx|Socket errors/ {bad=1} \
             /requests in/ {n=$1} END {print (bad ? \"failures\" : n > 0 ? \"all 2xx\" : \"nothing\")}'",
+        grpc: false,
     },
     Client {
         name: "hey",
         present: "command -v hey",
         command: "hey -n 200 -c 8 $URL/first/small | awk '/responses$/ {print $1, $2} /^  \\[[0-9]+\\].*(error|EOF|refused)/ {print}' | tr '\\n' ' '",
+        grpc: false,
     },
     Client {
         name: "ab (HTTP/1.0)",
         present: "command -v ab",
         command: "ab -q -n 8 -c 4 $URL/first/small 2>&1 | awk -F: '/^Complete|^Failed|^Non-2xx/ {gsub(/ /, \"\", $2); printf \"%s:%s \", $1, $2}'",
+        grpc: false,
     },
     Client {
         name: "h2load (h1)",
         present: "command -v h2load",
         command: "h2load --h1 -n 100 -c 4 $URL/first/small 2>&1 | sed -n 's/^status codes: //p'",
+        grpc: false,
     },
     Client {
         name: "h2load (h2c)",
         present: "command -v h2load",
         command: "h2load -n 100 -c 4 -m 4 $URL/first/small 2>&1 | sed -n 's/^status codes: //p'",
+        grpc: false,
     },
     Client {
         name: "Python http.client",
         present: "command -v python3",
         command: "python3 $PEERS/client.py plain $URL",
+        grpc: false,
     },
     Client {
         name: "Python requests",
         present: "python3 -c 'import requests'",
         command: "python3 $PEERS/client.py session $URL",
+        grpc: false,
     },
     Client {
         name: "Node fetch",
         present: "command -v node",
         command: "node $PEERS/client.js $URL",
+        grpc: false,
+    },
+    Client {
+        name: "Python http.client, idle",
+        present: "command -v python3",
+        command: "python3 $PEERS/client.py idle $URL",
+        grpc: false,
     },
     Client {
         name: "WebSocket",
         present: "command -v python3",
         command: "python3 $PEERS/client.py websocket $URL",
+        grpc: false,
+    },
+    Client {
+        name: "reqwest",
+        present: "true",
+        command: "$PEER reqwest $URL",
+        grpc: false,
+    },
+    Client {
+        name: "gRPC (tonic)",
+        present: "true",
+        command: "$PEER grpc-client $URL",
+        grpc: true,
     },
 ];
-
-/// Clients that the issue asks for and that are not built or packaged here.
-pub const MISSING: [&str; 2] = ["reqwest", "a gRPC client"];
 
 /// What one client came to with one server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -133,6 +165,12 @@ fn reason(client: &str, server: &str, outcomes: &[(String, String)]) -> Option<&
         ("wrk" | "wrk, 8 pipelined" | "h2load (h1)", "python") if meshed_equal => Some(
             "the server closes after each answer, which this client counts as failures; Envoy keeps the client's connection, so does kmesh",
         ),
+        ("Python http.client, idle", "node") if meshed_equal => Some(
+            "the server ends a connection that is idle for 5 s, which this client takes for a failure; Envoy keeps the client's, so does kmesh",
+        ),
+        ("gRPC (tonic)", _) if of("kmesh") == of("direct") => Some(
+            "the server sidecars of envoy-both speak HTTP/1.1 to their application, where gRPC's status in trailers is lost",
+        ),
         ("WebSocket", _) if meshed_equal => {
             Some("Envoy refuses upgrades that no upgrade_configs allow with 403, so does kmesh")
         }
@@ -159,12 +197,13 @@ pub fn meet(
         } else {
             server
         };
-        let there = server == "origin" || is_present(&format!("command -v {program}"));
+        let ours = [SERVERS[0], GRPC].contains(&server);
+        let there = ours || is_present(&format!("command -v {program}"));
         let mut of_arms: Vec<(String, Vec<String>)> = Vec::new();
         for arm in arms.iter().filter(|_| there) {
             of_arms.push((arm.clone(), through(arm, server, options)?));
         }
-        for (index, client) in CLIENTS.iter().enumerate() {
+        for (index, client) in clients(server).enumerate() {
             let outcomes: Vec<(String, String)> = of_arms
                 .iter()
                 .map(|(arm, outcomes)| (arm.clone(), outcomes[index].clone()))
@@ -178,15 +217,13 @@ pub fn meet(
             });
         }
     }
-    for name in MISSING {
-        rows.push(Outcome {
-            client: name.to_owned(),
-            server: "-".to_owned(),
-            arms: Vec::new(),
-            verdict: "missing".to_owned(),
-        });
-    }
     Ok(rows)
+}
+
+/// The clients that a server understands.
+fn clients(server: &str) -> impl Iterator<Item = &'static Client> {
+    let grpc = server == GRPC;
+    CLIENTS.iter().filter(move |client| client.grpc == grpc)
 }
 
 fn verdict(client: &str, server: &str, outcomes: &[(String, String)]) -> String {
@@ -211,6 +248,7 @@ fn through(arm: &str, server: &str, options: &Options) -> Result<Vec<String>, Ch
         arm,
         &Options {
             server: folder.path().join("server.sh"),
+            http2: server == GRPC,
             ..options.clone()
         },
     )?;
@@ -226,6 +264,7 @@ fn through(arm: &str, server: &str, options: &Options) -> Result<Vec<String>, Ch
         let mut command = bench.running.client().command("timeout");
         command.args([PATIENCE, "sh", "-c", client.command]);
         command.env("URL", &url).env("PEERS", folder.path());
+        command.env("PEER", peer(options));
         let output = command
             .stdin(Stdio::null())
             .output()
@@ -238,7 +277,12 @@ fn through(arm: &str, server: &str, options: &Options) -> Result<Vec<String>, Ch
             (true, false) => output.status.to_string(),
         })
     };
-    CLIENTS.iter().map(run).collect()
+    clients(server).map(run).collect()
+}
+
+/// `kmesh-streams-peer`, which is built with `kmesh-streams-client`.
+fn peer(options: &Options) -> PathBuf {
+    options.client.with_file_name("kmesh-streams-peer")
 }
 
 /// The scripts and the files to serve, in a folder that goes with the arm.
@@ -257,6 +301,7 @@ fn lay_out(folder: &Path, server: &str, options: &Options) -> std::io::Result<()
         ("pipeline.lua", include_str!("../peers/pipeline.lua")),
         ("kind", server),
         ("origin", &options.arms.origin.display().to_string()),
+        ("peer", &peer(options).display().to_string()),
     ] {
         fs::write(folder.join(name), text)?;
     }

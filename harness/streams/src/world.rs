@@ -76,6 +76,18 @@ pub fn resources(services: &[(SocketAddr, Endpoints)], generation: u64, routes: 
     json!({ "static_resources": { "listeners": listeners, "clusters": clusters } })
 }
 
+/// Has all clusters speak HTTP/2.
+pub fn speak_http2(resources: &mut Value) {
+    const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let clusters = resources["static_resources"]["clusters"].as_array_mut();
+    for cluster in clusters.into_iter().flatten() {
+        cluster["typed_extension_protocol_options"] = json!({ OPTIONS: {
+            "@type": format!("type.googleapis.com/{OPTIONS}"),
+            "explicit_http_config": { "http2_protocol_options": {} },
+        } });
+    }
+}
+
 fn routed(name: &impl Fn(&str) -> String, generation: u64) -> Value {
     let second = json!({
         "match": {

@@ -19,6 +19,7 @@ fn what_clients_come_to_has_a_reason_where_it_differs() {
     };
     let servers: Vec<&str> = servers.iter().map(String::as_str).collect();
     let rows = meet(&servers, &arms, &options).unwrap();
+    println!("{}", table(&rows));
     assert!(
         rows.iter().all(|row| row.verdict != "UNEXPLAINED"),
         "{}",

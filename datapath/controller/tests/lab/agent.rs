@@ -38,6 +38,11 @@ impl Agent {
         }
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Connects from inside the pod.
     pub(crate) fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
         self.ask(b'c', to).map(TcpStream::from)

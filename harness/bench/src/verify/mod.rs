@@ -23,5 +23,6 @@ fn options(programs: &Programs) -> lab::Options {
         arms: programs.arms.clone(),
         server: programs.streams_server.clone(),
         client: programs.streams_client.clone(),
+        http2: false,
     }
 }

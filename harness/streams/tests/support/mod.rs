@@ -65,5 +65,6 @@ pub(crate) fn options(seconds: f64, server: &str) -> Options {
         arms: arms(),
         server: PathBuf::from(server),
         client: PathBuf::from(env!("CARGO_BIN_EXE_kmesh-streams-client")),
+        http2: false,
     }
 }
