@@ -20,7 +20,7 @@ pub mod name {
     pub const CONTENT_LENGTH: u32 = 2;
     /// `transfer-encoding`.
     pub const TRANSFER_ENCODING: u32 = 3;
-    /// `connection`.
+    /// `connection`, and `proxy-connection`, which Envoy obeys alike.
     pub const CONNECTION: u32 = 4;
     /// `upgrade`.
     pub const UPGRADE: u32 = 5;
@@ -37,11 +37,12 @@ pub mod name {
     /// First id of a name that a route asks about: of a header or of a query parameter.
     pub const CONFIGURED: u32 = 11;
     /// The built-in names with their ids.
-    pub const BUILT_IN: [(&[u8], u32); 6] = [
+    pub const BUILT_IN: [(&[u8], u32); 7] = [
         (b"host", HOST),
         (b"content-length", CONTENT_LENGTH),
         (b"transfer-encoding", TRANSFER_ENCODING),
         (b"connection", CONNECTION),
+        (b"proxy-connection", CONNECTION),
         (b"upgrade", UPGRADE),
         (b"expect", EXPECT),
     ];

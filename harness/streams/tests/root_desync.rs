@@ -10,18 +10,11 @@ use kmesh_streams::desync::{Observed, observe};
 use support::{is_root, options};
 
 /// Cases whose outcome differs from Envoy's, by reason. A case may leave the list at any time, none may join it silently.
-const KNOWN: &[(&str, &[&str])] = &[
-    (
-        "refused where Envoy skips what stands between a chunk's data and its line's end: others count it, and a client \
+const KNOWN: &[(&str, &[&str])] = &[(
+    "refused where Envoy skips what stands between a chunk's data and its line's end: others count it, and a client \
          that relays a stranger's chunks would be in step with only one of the two",
-        &["chunk-too-long"],
-    ),
-    (
-        "the kernel carries it and does not know this header, which no standard has: the connection stays open where Envoy \
-         closes it after the answer",
-        &["proxy-connection"],
-    ),
-];
+    &["chunk-too-long"],
+)];
 
 /// Without requests that broke off: whether a server sees the beginning of one that it will not get is a matter of time.
 fn complete(case: &Observed) -> Observed {

@@ -4,7 +4,8 @@
 pub(super) const TOKEN: u8 = 1;
 /// What Envoy takes in a host; it answers 400 to anything else (`HeaderUtility::authorityIsValid`).
 pub(super) const AUTHORITY: u8 = 2;
-/// What a request target is made of, besides the bytes that end its path.
+/// What a request target is made of, besides the bytes that end its path and those that RFC 3986 has no place for: user space judges
+/// them, since its library cannot carry all of them and an answer must not depend on who gives it.
 pub(super) const PLAIN_TARGET: u8 = 4;
 /// What a header value is made of, besides white space.
 pub(super) const VISIBLE: u8 = 8;
@@ -30,13 +31,24 @@ const fn classes() -> [u8; 256] {
     while byte < 256 {
         if byte != 0x7f {
             table[byte] |= VISIBLE | PLAIN_VALUE;
-            if byte < 0x7f && byte != b'#' as usize && byte != b'?' as usize {
+            if byte < 0x7f && !is_one_of(byte, b"#?\"<>`") {
                 table[byte] |= PLAIN_TARGET;
             }
         }
         byte += 1;
     }
     table
+}
+
+const fn is_one_of(byte: usize, members: &[u8]) -> bool {
+    let mut i = 0;
+    while i < members.len() {
+        if byte == members[i] as usize {
+            return true;
+        }
+        i += 1;
+    }
+    false
 }
 
 const fn add(mut table: [u8; 256], members: &[u8], class: u8) -> [u8; 256] {

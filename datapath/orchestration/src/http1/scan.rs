@@ -440,7 +440,7 @@ impl<const N: usize> Scan<'_, N> {
         self.head.phase = phase::TARGET;
     }
 
-    /// Origin form only (RFC 9112 section 3.2.1), without a fragment.
+    /// Origin form only (RFC 9112 section 3.2.1), without a fragment, of the bytes that RFC 3986 knows.
     #[inline(always)]
     fn target(&mut self, byte: u8, position: u32) {
         let first = position == self.head.target_at;
@@ -454,10 +454,14 @@ impl<const N: usize> Scan<'_, N> {
             self.head.target_end = position;
             self.head.mark = self.head.position;
             self.head.phase = phase::VERSION;
-        } else if byte >= 0x7f || byte == b'#' || (first && byte != b'/') {
+        } else if first && byte != b'/' {
             self.refuse(Reason::Malformed);
-        } else if byte == b'?' && self.head.path_end == 0 {
-            self.head.path_end = position;
+        } else if byte == b'?' {
+            if self.head.path_end == 0 {
+                self.head.path_end = position;
+            }
+        } else if !is(byte, PLAIN_TARGET) {
+            self.refuse(Reason::Malformed);
         }
     }
 
