@@ -55,6 +55,11 @@ pub const LISTENER_PROBES: u32 = 32;
 
 /// Upstream connections that exist at once on a node.
 pub const UPSTREAMS_MAX: usize = 1 << 13;
+/// Receive buffer of an upstream's socket, bytes as `SO_RCVBUF` takes them: a window of 64 KiB is 10 Gbit/s at a round trip of 50 us.
+pub const UPSTREAM_WINDOW: usize = 64 << 10;
+/// Segments that a server on this node has in flight to an upstream at most: what the window takes, in Ethernet's segments of 1448 bytes,
+/// and a little more.
+pub const UPSTREAM_SEGMENTS: u32 = 64;
 /// Free upstream connections one pod keeps to one endpoint; Envoy's default `max_connections` is 1024.
 pub const POOL_MAX: usize = 1024;
 /// (pod, endpoint) pairs with a pool.

@@ -6,6 +6,7 @@
 
 use std::io;
 
+use kmesh_api::limits::UPSTREAM_WINDOW;
 use socket2::SockRef;
 use std::os::fd::AsFd;
 
@@ -21,11 +22,11 @@ impl Buffers {
     /// Towards the client: through the loopback device, whose segments have 64 KiB, so the window takes several.
     pub const ANCHOR: Self = Self {
         receive: 256 << 10,
-        send: 64 << 10,
+        send: 32 << 10,
     };
-    /// Towards the server: a window of 128 KiB is 1 Gbit/s at a round trip of a millisecond.
+    /// Towards the server.
     pub const UPSTREAM: Self = Self {
-        receive: 128 << 10,
+        receive: UPSTREAM_WINDOW,
         send: 128 << 10,
     };
 

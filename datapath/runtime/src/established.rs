@@ -6,12 +6,12 @@ use aya_ebpf::bindings::{
     BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock_ops,
 };
 use aya_ebpf::helpers::bpf_get_socket_cookie;
-use aya_ebpf::helpers::generated::{bpf_sk_storage_get, bpf_sock_hash_update};
+use aya_ebpf::helpers::generated::{bpf_setsockopt, bpf_sk_storage_get, bpf_sock_hash_update};
 use aya_ebpf::programs::SockOpsContext;
 use core::ffi::c_void;
 use kmesh_api::Reason;
 use kmesh_api::exchange::{Client, Server};
-use kmesh_api::limits::UPSTREAMS_MAX;
+use kmesh_api::limits::{UPSTREAM_SEGMENTS, UPSTREAMS_MAX};
 use kmesh_api::pod::{Anchored, AnchoredKey};
 use kmesh_api::pool::{Connection, LEASED, RETIRED};
 
@@ -125,10 +125,31 @@ fn passive(ctx: &SockOpsContext) {
     ) {
         return;
     }
+    clamp(ctx);
     if let Some(upstream) = UPSTREAMS.get_ptr_mut(slot) {
         // SAFETY: a live array value; the controller waits for this field and writes it only when the slot is vacant.
         unsafe { (*upstream).server = cookie };
     }
+}
+
+/// Keeps the server from queueing for an upstream what its window can never take: the kernel sizes a send buffer by the congestion
+/// window (`tcp_sndbuf_expand`), which grows without regard to the receiver's, to megabytes behind a client that stopped reading.
+#[inline(always)]
+fn clamp(ctx: &SockOpsContext) {
+    const IPPROTO_TCP: i32 = 6;
+    /// `include/uapi/linux/bpf.h`.
+    const TCP_BPF_SNDCWND_CLAMP: i32 = 1002;
+    let mut segments = UPSTREAM_SEGMENTS;
+    // SAFETY: the context is the one this program was called with, and the value is as long as said.
+    unsafe {
+        bpf_setsockopt(
+            ctx.ops.cast(),
+            IPPROTO_TCP,
+            TCP_BPF_SNDCWND_CLAMP,
+            (&raw mut segments).cast(),
+            size_of::<u32>() as i32,
+        )
+    };
 }
 
 #[inline(always)]

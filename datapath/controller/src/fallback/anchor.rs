@@ -16,7 +16,8 @@ use tracing::debug;
 
 use crate::node::Node;
 
-/// Longest head that user space decides on, bytes. What clients send over HTTP/1.1 may be as long as Envoy lets it (`front`).
+/// Longest head that user space takes, of a request or of a response, bytes; Envoy's limit is 60 KiB. It is also what hyper reads ahead
+/// of a connection at most: left alone it is 408 KiB, for each reader that stops. What clients send over HTTP/1.1 may be as long as Envoy lets it (`front`).
 pub(super) const HEAD_MAX: usize = 64 * 1024;
 
 /// One anchored client connection, seen from user space.

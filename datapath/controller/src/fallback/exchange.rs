@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::anchor::HEAD_MAX;
 use super::body::BoxError;
 use super::headers::keeps_open;
 use crate::generation::Generation;
@@ -256,7 +257,9 @@ async fn connect(
         key,
         ticket,
     } = opened.await.map_err(Failure::Connect)?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_MAX)
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(Failure::Reset)?;
     let driver = tokio::spawn(connection.without_shutdown());

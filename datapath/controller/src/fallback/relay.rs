@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::anchor::Anchor;
+use super::anchor::{Anchor, HEAD_MAX};
 use super::headers::{keeps_open, strip_hop_by_hop};
 use crate::node::Node;
 use crate::upstream::Record;
@@ -103,7 +103,10 @@ async fn transfer(
     let readable = ResponseOnly {
         socket: dup(stream)?,
     };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(readable)).await?;
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_MAX)
+        .handshake(TokioIo::new(readable))
+        .await?;
     let exchange = async {
         let response = sender
             .send_request(request)
