@@ -4,8 +4,8 @@
 pub(super) const TOKEN: u8 = 1;
 /// What Envoy takes in a host; it answers 400 to anything else (`HeaderUtility::authorityIsValid`).
 pub(super) const AUTHORITY: u8 = 2;
-/// What a request target is made of, besides the bytes that end its path and those that RFC 3986 has no place for: user space judges
-/// them, since its library cannot carry all of them and an answer must not depend on who gives it.
+/// What a request target is made of, besides the bytes that end its path and those that RFC 3986 has no place for: user space refuses
+/// them, its library not being able to carry them, and an answer must not depend on who gives it.
 pub(super) const PLAIN_TARGET: u8 = 4;
 /// What a header value is made of, besides white space.
 pub(super) const VISIBLE: u8 = 8;

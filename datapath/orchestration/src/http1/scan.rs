@@ -440,7 +440,8 @@ impl<const N: usize> Scan<'_, N> {
         self.head.phase = phase::TARGET;
     }
 
-    /// Origin form only (RFC 9112 section 3.2.1), without a fragment, of the bytes that RFC 3986 knows.
+    /// Origin form only (RFC 9112 section 3.2.1), without a fragment, of the bytes that RFC 3986 knows and, in the path, quotes: as much
+    /// as user space's library can carry.
     #[inline(always)]
     fn target(&mut self, byte: u8, position: u32) {
         let first = position == self.head.target_at;
@@ -460,7 +461,7 @@ impl<const N: usize> Scan<'_, N> {
             if self.head.path_end == 0 {
                 self.head.path_end = position;
             }
-        } else if !is(byte, PLAIN_TARGET) {
+        } else if !is(byte, PLAIN_TARGET) && (byte != b'"' || self.head.path_end != 0) {
             self.refuse(Reason::Malformed);
         }
     }
