@@ -318,7 +318,9 @@ fn in_words(case: &Case, question: &Question, compiled: &Compiled, verdict: Verd
                     };
                     (redirect.status, location(redirect, matched, asked))
                 }
-                Some(LocalAnswer::Direct(direct)) => (direct.status, direct.body.clone()),
+                Some(LocalAnswer::Direct(direct)) => {
+                    (direct.status, question.request.seen_of(&direct.body))
+                }
                 None => (0, "no answer".to_owned()),
             };
             Decision::Answered(host, position, status, text)

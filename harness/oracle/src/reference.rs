@@ -158,7 +158,9 @@ pub fn predict<'c>(
         RouteAction::Redirect(redirect) => {
             return answered(redirect.status, location(redirect, &rule.path, request));
         }
-        RouteAction::Direct(response) => return answered(response.status, response.body.clone()),
+        RouteAction::Direct(response) => {
+            return answered(response.status, request.seen_of(&response.body));
+        }
     };
     Prediction::Routed(Routed {
         virtual_host: &host.name,

@@ -26,6 +26,15 @@ impl Request {
         }
     }
 
+    /// What the client sees of a response's body: nothing if it asked with HEAD (RFC 9110 section 9.3.2).
+    pub fn seen_of(&self, body: &str) -> String {
+        if self.method == "HEAD" {
+            String::new()
+        } else {
+            body.to_owned()
+        }
+    }
+
     /// The same with one more header.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
