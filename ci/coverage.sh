@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Line coverage of kmesh-orchestration by its own tests and by the judges (reference, native code, edge corpus, Envoy if it is there):
+# Line coverage of kmesh-orchestration by its own tests, the compiler's and the judges (reference, native code, edge corpus, Envoy if it is there):
 # prints the lines that nothing runs and the share of those that something runs, and fails below 95 %.
-# Lines that nothing runs, and why: `http1/bytes.rs` and `packed` in `http1/scan.rs` are const functions that only the compiler runs;
+# Lines that nothing runs, and why: `packed` in `http1/scan.rs` is a const function that only the compiler runs;
 # the rest answers tables or sizes that the configuration compiler refuses to make, and is there for the verifier and the fuzzer.
 # The kernel runs the same source, lowered to BPF; `verify decisions` puts the same questions to it, and no counter survives
 # the verifier there, so what the kernel ran is taken from the native run of the same questions.
@@ -17,7 +17,7 @@ profiles=$target/profiles
 rm -rf "$profiles"
 mkdir -p "$profiles"
 export RUSTFLAGS="-C instrument-coverage" CARGO_TARGET_DIR=$target LLVM_PROFILE_FILE=$profiles/%p-%m.profraw
-packages=(-p kmesh-orchestration -p kmesh-explain -p kmesh-oracle --lib --tests)
+packages=(-p kmesh-orchestration -p kmesh-config -p kmesh-explain -p kmesh-oracle --lib --tests)
 # What was built, one executable per line.
 mapfile -t objects < <(cargo test --locked "${packages[@]}" --no-run --message-format=json 2>/dev/null |
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')

@@ -59,3 +59,36 @@ const fn add(mut table: [u8; 256], members: &[u8], class: u8) -> [u8; 256] {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_in_its_classes() {
+        // Made anew, not the table that the compiler made.
+        let table = classes();
+        for byte in 0..=u8::MAX {
+            let class = table[byte as usize];
+            assert_eq!(class, CLASSES[byte as usize]);
+            let alphanumeric = byte.is_ascii_alphanumeric();
+            let visible = byte > b' ' && byte != 0x7f;
+            let told = [
+                (TOKEN, alphanumeric || b"!#$%&'*+-.^_`|~".contains(&byte)),
+                (
+                    AUTHORITY,
+                    alphanumeric || b"!$%&'()*+,-.:;=@[]_~".contains(&byte),
+                ),
+                (
+                    PLAIN_TARGET,
+                    visible && byte.is_ascii() && !b"#?\"<>`".contains(&byte),
+                ),
+                (VISIBLE, visible),
+                (PLAIN_VALUE, visible || byte == b' ' || byte == b'\t'),
+            ];
+            for (one, member) in told {
+                assert_eq!(class & one != 0, member, "{byte:#x} in class {one}");
+            }
+        }
+    }
+}
