@@ -39,18 +39,8 @@ pub enum Outcome {
 /// Largest content length the framing counts with; larger ones are user space's to refuse.
 const CONTENT_LENGTH_LIMIT: u64 = 1 << 56;
 
-const fn packed(text: &[u8]) -> u64 {
-    let mut word = 0;
-    let mut i = 0;
-    while i < text.len() {
-        word |= (text[i] as u64) << (8 * i);
-        i += 1;
-    }
-    word
-}
-
 /// `HTTP/1.1`, first byte lowest.
-const VERSION: u64 = packed(b"HTTP/1.1");
+const VERSION: u64 = u64::from_le_bytes(*b"HTTP/1.1");
 
 /// Volatile, or the compiler makes one call to `memset` of the stores, and BPF has only one that goes byte by byte (28 ns here).
 #[inline(always)]
@@ -406,14 +396,14 @@ impl<const N: usize> Scan<'_, N> {
     /// Only the methods that every HTTP/1 server knows; Envoy refuses most others, and user space knows which.
     #[inline(always)]
     fn method(&mut self, byte: u8, position: u32) {
-        const GET: u64 = packed(b"GET");
-        const HEAD: u64 = packed(b"HEAD");
-        const POST: u64 = packed(b"POST");
-        const PUT: u64 = packed(b"PUT");
-        const DELETE: u64 = packed(b"DELETE");
-        const OPTIONS: u64 = packed(b"OPTIONS");
-        const PATCH: u64 = packed(b"PATCH");
-        const CONNECT: u64 = packed(b"CONNECT");
+        const GET: u64 = u64::from_le_bytes(*b"GET\0\0\0\0\0");
+        const HEAD: u64 = u64::from_le_bytes(*b"HEAD\0\0\0\0");
+        const POST: u64 = u64::from_le_bytes(*b"POST\0\0\0\0");
+        const PUT: u64 = u64::from_le_bytes(*b"PUT\0\0\0\0\0");
+        const DELETE: u64 = u64::from_le_bytes(*b"DELETE\0\0");
+        const OPTIONS: u64 = u64::from_le_bytes(*b"OPTIONS\0");
+        const PATCH: u64 = u64::from_le_bytes(*b"PATCH\0\0\0");
+        const CONNECT: u64 = u64::from_le_bytes(*b"CONNECT\0");
         if byte != b' ' {
             if position >= 7 || !byte.is_ascii_uppercase() {
                 self.refuse(Reason::Malformed);
