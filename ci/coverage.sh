@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Line coverage of kmesh-orchestration by its own tests, the compiler's and the judges (reference, native code, edge corpus, Envoy if it is there):
+# Line coverage of kmesh-orchestration by its own tests, the compiler's and the judges (reference, native code, edge
+# corpus, Envoy if it is there):
 # prints the lines that nothing runs and the share of those that something runs, and fails below 95 %.
-# Lines that nothing runs, and why: the listener hash is the connect program's, its lookup is judged by the root tests; the rest answers tables or sizes that the configuration compiler refuses to make, and is there for the verifier and the fuzzer.
+# Lines that nothing runs, and why: the listener hash is the connect program's, its lookup is judged by the root tests;
+# the rest answers tables or sizes that the configuration compiler refuses to make, and is there for the verifier and the
+# fuzzer.
 # The kernel runs the same source, lowered to BPF; `verify decisions` puts the same questions to it, and no counter survives
 # the verifier there, so what the kernel ran is taken from the native run of the same questions.
 set -euo pipefail

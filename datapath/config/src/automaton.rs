@@ -269,14 +269,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig {
-            cases: 200,
-            failure_persistence: None,
-            ..ProptestConfig::default()
-        })]
 
         /// Eight bytes in one step come to what eight steps come to, and pass nothing that means something.
         #[test]

@@ -139,21 +139,19 @@ fn requests_that_user_space_serves_are_all_counted() {
     assert!(user >= kmesh.sent, "{:?} of {}", kmesh.fallback, kmesh.sent);
 }
 
+/// Two blocks of cells that last this long, milliseconds: a restart lies in each.
+fn cells_of(cell_ms: u32) -> String {
+    format!(
+        "[load]\nrate = 200\n\n[design]\nblocks = 2\nwarmup_ms = 50\ncell_ms = {cell_ms}\nidle_ms = 0\n"
+    )
+}
+
 #[test]
 fn a_daemon_is_replaced_without_a_failed_request() {
     if !ready("a_daemon_is_replaced_without_a_failed_request") {
         return;
     }
-    let short = r"
-[load]
-rate = 200
-
-[design]
-blocks = 2
-warmup_ms = 50
-cell_ms = 2500
-idle_ms = 0
-";
+    let short = &cells_of(2500);
     let (code, summary) = run("daemon-restart", short, "direct,kmesh");
     assert_eq!(code, Some(0), "{:?}", summary.verdict);
     let restarts = |name| arm(&summary, name).restarts.unwrap();
@@ -168,16 +166,7 @@ fn killed_data_planes_come_back_and_what_failed_is_counted() {
     if !ready("killed_data_planes_come_back_and_what_failed_is_counted") {
         return;
     }
-    let short = r"
-[load]
-rate = 200
-
-[design]
-blocks = 2
-warmup_ms = 50
-cell_ms = 3000
-idle_ms = 0
-";
+    let short = &cells_of(3000);
     let arms = with_envoy("direct,kmesh", "envoy-both");
     let (code, summary) = run("envoy-restart", short, &arms);
     assert_eq!(code, Some(0), "{:?}", summary.verdict);

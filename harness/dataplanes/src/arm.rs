@@ -43,6 +43,14 @@ pub trait RunningArm: Send {
     /// [`ArmError`] if the lab or the data plane can't be asked.
     fn counters(&self) -> Result<ArmCounters, ArmError>;
 
+    /// How many clients the arm's Envoys have cut off for pipelining, `http1.response_flood`: a further request is read while
+    /// two answers wait to be written (`ServerConnectionImpl::doFloodProtectionChecks`, `kMaxOutboundResponses`; no setting
+    /// changes it). 0 in other arms.
+    ///
+    /// # Errors
+    /// [`ArmError::Exchange`].
+    fn response_floods(&self) -> Result<u64, ArmError>;
+
     /// Files worth keeping beside a result, by name: configuration as it was in force, logs.
     ///
     /// # Errors

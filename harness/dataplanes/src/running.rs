@@ -81,6 +81,11 @@ impl RunningArm for Running {
         Ok(counters)
     }
 
+    fn response_floods(&self) -> Result<u64, ArmError> {
+        let floods = |sidecar: &Sidecar| sidecar.response_floods(self.lab());
+        self.sidecars.iter().map(floods).sum()
+    }
+
     fn artefacts(&self) -> Result<Vec<(String, Vec<u8>)>, ArmError> {
         let mut files = Vec::new();
         for sidecar in &self.sidecars {

@@ -1,9 +1,10 @@
 //! One connection of the generator and what is under way on it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use kmesh_origin::server::write_what_fits;
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 
 use crate::ledger::Request;
@@ -121,7 +122,7 @@ impl Slot {
         let bytes = template.bytes.as_slice();
         let mut sent = 0;
         if let Some(stream) = &mut self.stream {
-            sent = write_some(stream, bytes)?;
+            sent = write_what_fits(stream, bytes)?;
         }
         if sent < bytes.len() {
             self.unsent.extend_from_slice(&bytes[sent..]);
@@ -134,7 +135,7 @@ impl Slot {
         if let Some(stream) = &mut self.stream
             && !self.unsent.is_empty()
         {
-            let sent = write_some(stream, &self.unsent)?;
+            let sent = write_what_fits(stream, &self.unsent)?;
             self.unsent.drain(..sent);
         }
         Ok(())
@@ -154,19 +155,6 @@ impl Slot {
             }
         }
     }
-}
-
-fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let mut sent = 0;
-    while sent < bytes.len() {
-        match stream.write(&bytes[sent..]) {
-            Ok(written) => sent += written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(sent)
 }
 
 impl Reader {

@@ -416,13 +416,7 @@ impl Connection {
         input: &mut [u8],
         output: &mut Vec<u8>,
     ) -> io::Result<Next> {
-        output.clear();
-        if let Some(session) = &mut self.session {
-            session.release(output, site);
-        }
-        self.send(output)?;
-        // Bytes may have come while nobody read; their edge is past.
-        self.advance(true, site, input, output)
+        self.resume(site, input, output, Session::release)
     }
 
     /// The next service has answered, or has not.
@@ -433,12 +427,24 @@ impl Connection {
         input: &mut [u8],
         output: &mut Vec<u8>,
     ) -> io::Result<Next> {
+        self.resume(site, input, output, |session, output, site| {
+            session.answered(answer, output, site);
+        })
+    }
+
+    /// Sends the answer that was waited for, then reads on: bytes may have come while nobody read, and their edge is past.
+    fn resume(
+        &mut self,
+        site: &mut Site,
+        input: &mut [u8],
+        output: &mut Vec<u8>,
+        answer: impl FnOnce(&mut Session, &mut Vec<u8>, &mut Site),
+    ) -> io::Result<Next> {
         output.clear();
         if let Some(session) = &mut self.session {
-            session.answered(answer, output, site);
+            answer(session, output, site);
         }
         self.send(output)?;
-        // As after a held answer: what came meanwhile has raised its edge already.
         self.advance(true, site, input, output)
     }
 
@@ -525,8 +531,11 @@ impl Connection {
     }
 }
 
-/// Writes as much as the socket has room for; how much that was.
-pub(crate) fn write_what_fits(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+/// Writes as much as a socket that does not block has room for; how many bytes that was.
+///
+/// # Errors
+/// Whatever the socket says, except that it is full or that a signal came.
+pub fn write_what_fits(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let mut sent = 0;
     while sent < bytes.len() {
         match stream.write(&bytes[sent..]) {

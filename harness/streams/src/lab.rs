@@ -66,6 +66,8 @@ pub struct Outcome {
     pub kernel_requests: u64,
     /// Requests that user space served, by reason.
     pub fallback: BTreeMap<String, u64>,
+    /// Clients that Envoy cut off for pipelining ([`RunningArm::response_floods`]): each is a broken exchange that is explained.
+    pub response_floods: u64,
 }
 
 /// Why there is no outcome.
@@ -282,10 +284,15 @@ pub fn check(arm: &str, options: &Options) -> Result<Outcome, CheckError> {
         .running
         .counters()
         .map_err(|source| bench.failed(source))?;
+    let response_floods = bench
+        .running
+        .response_floods()
+        .map_err(|source| bench.failed(source))?;
     Ok(Outcome {
         generations: rewritten?,
         kernel_requests: counters.kernel_requests,
         fallback: counters.fallback,
+        response_floods,
         ..outcome(arm, options, tally)
     })
 }
@@ -298,6 +305,7 @@ fn outcome(arm: &str, options: &Options, tally: Tally) -> Outcome {
         generations: 0,
         kernel_requests: 0,
         fallback: BTreeMap::new(),
+        response_floods: 0,
     }
 }
 

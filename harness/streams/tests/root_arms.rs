@@ -17,10 +17,9 @@ fn holds(arm: &str, seconds: f64) {
     )
     .unwrap();
     let tally = &outcome.tally;
-    // Envoy resets a client now and then (once in 4,451 exchanges, on a busy machine); what it delivers is right.
-    let broken = u64::from(arm.starts_with("envoy")) * tally.messages / 1_000;
     assert_eq!(tally.wrong, 0, "{outcome:#?}");
-    assert!(tally.broken <= broken, "{outcome:#?}");
+    // Envoy cuts clients off that pipeline faster than it writes, and counts them; nothing else may break.
+    assert_eq!(tally.broken, outcome.response_floods, "{outcome:#?}");
     assert!(tally.messages > 50 && tally.pipelined > 0, "{outcome:#?}");
     let by_request = ["kmesh", "kmesh-remote"].contains(&arm);
     assert_eq!(outcome.generations > 0, by_request, "{outcome:#?}");

@@ -112,23 +112,46 @@ impl Sidecar {
         self.beside.cpu_usage(lab)
     }
 
+    /// Its counter `http1.response_flood`.
+    pub(crate) fn response_floods(&self, lab: &Lab) -> Result<u64, ArmError> {
+        let path = "/stats?filter=^http1.response_flood$";
+        let stats = self.asked(lab, path)?;
+        let stats = String::from_utf8_lossy(&stats);
+        // A counter that nobody has raised is not listed.
+        let Some((_, count)) = stats.trim().split_once(": ") else {
+            return Ok(0);
+        };
+        let odd = |_| self.exchange_failed(path, io::Error::other(format!("it says {stats:?}")));
+        count.parse().map_err(odd)
+    }
+
+    /// What its admin interface has at this path.
+    fn asked(&self, lab: &Lab, path: &str) -> Result<Vec<u8>, ArmError> {
+        let pod = lab.pod(&self.beside.pod)?;
+        let answer = pod
+            .run(|| http::fetch(admin(), "localhost", path, ADMIN_PATIENCE))?
+            .map_err(|source| self.exchange_failed(path, source))?;
+        if answer.status != 200 {
+            let source = io::Error::other(format!("status {}", answer.status));
+            return Err(self.exchange_failed(path, source));
+        }
+        Ok(answer.body)
+    }
+
+    fn exchange_failed(&self, path: &str, source: io::Error) -> ArmError {
+        ArmError::Exchange {
+            what: format!("the admin interface of envoy in pod {}", self.beside.pod),
+            address: format!("{}{path}", admin()),
+            source,
+        }
+    }
+
     /// The configuration in force, what of it the harness added, the log, and the end of the access log (empty if there is none).
     pub(crate) fn artefacts(&self, lab: &Lab) -> Result<Vec<(String, Vec<u8>)>, ArmError> {
-        let pod = lab.pod(&self.beside.pod)?;
-        let failed = |source| ArmError::Exchange {
-            what: format!("the admin interface of envoy in pod {}", self.beside.pod),
-            address: format!("{}/config_dump", admin()),
-            source,
-        };
-        let dump = pod
-            .run(|| http::fetch(admin(), "localhost", "/config_dump", ADMIN_PATIENCE))?
-            .map_err(failed)?;
-        if dump.status != 200 {
-            return Err(failed(io::Error::other(format!("status {}", dump.status))));
-        }
+        let dump = self.asked(lab, "/config_dump")?;
         let name = |what: &str| format!("envoy-{}-{what}", self.beside.pod);
         Ok(vec![
-            (name("config-dump.json"), dump.body),
+            (name("config-dump.json"), dump),
             (name("added.txt"), self.added.clone().into_bytes()),
             (name("log.txt"), self.beside.program.log()),
             (
