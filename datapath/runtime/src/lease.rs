@@ -2,6 +2,8 @@
 //!
 //! A pool is one map value: a lock, a count and a stack of slots. Only kernel programs touch it, so the lock suffices.
 
+use core::sync::atomic::{Ordering, compiler_fence};
+
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
 use kmesh_api::limits::{POOL_MAX, UPSTREAMS_MAX};
 use kmesh_api::pool::{ALIVE, FREE, PoolKey, RETIRED, Upstream};
@@ -95,6 +97,8 @@ pub fn remove(key: &PoolKey, slot: u32) -> bool {
 #[inline(always)]
 pub fn give_back(upstream: &mut Upstream, slot: u32) {
     upstream.done = upstream.lease;
+    // Before anyone else can take it; the controller looks meanwhile (`Record::open_lease`).
+    compiler_fence(Ordering::Release);
     let key = PoolKey {
         pod: upstream.pod,
         endpoint: upstream.endpoint,

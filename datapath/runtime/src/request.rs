@@ -19,6 +19,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::SkMsgContext;
 use core::ffi::c_void;
+use core::sync::atomic::{Ordering, compiler_fence};
 use kmesh_api::Reason;
 use kmesh_api::exchange::{Chunks, Client, MODE_KERNEL, MODE_PINNED, MODE_USER, Waiting};
 use kmesh_api::head::flag;
@@ -487,6 +488,8 @@ fn lease(msg: *mut sk_msg_md, client: &mut Client, key: &PoolKey) -> Result<(), 
 #[inline(always)]
 fn begin_exchange(upstream: &mut Upstream, client: &mut Client, slot: u32) {
     upstream.client = client.cookie;
+    // The controller looks meanwhile (`Record::open_lease`).
+    compiler_fence(Ordering::Release);
     upstream.lease = upstream.lease.wrapping_add(1);
     upstream.remaining = 0;
     upstream.answered = 0;

@@ -60,8 +60,8 @@ pub fn retire(node: &Node, unwanted: impl Fn(PoolKey) -> bool) {
             pod: record.pod(),
             endpoint: record.endpoint(),
         };
-        if record.dead() == ALIVE && unwanted(key) {
-            record.set_dead(UNWANTED);
+        if unwanted(key) {
+            record.set_unwanted();
         }
     }
     node.upstreams.forget_idle(unwanted);
@@ -75,15 +75,20 @@ pub fn abandon(node: &Node, client: u64) {
         let Some(record) = record(node, slot) else {
             continue;
         };
-        let own = record.client() == client && record.done() != record.lease();
-        if own && matches!(record.state(), LEASED | RELAY) {
-            let state = node.upstreams.state();
-            if let Some(donated) = state.donated.get(&slot) {
-                // An error says that the connection is closed already.
-                let _ = donated.stream.shutdown(std::net::Shutdown::Both);
-            }
-            node.upstreams.reap.notify_one();
+        let Some(lease) = record.open_lease(client) else {
+            continue;
+        };
+        // The answer may be complete by now and the connection somebody else's. Not after this, so look again.
+        record.set_unwanted();
+        let state = node.upstreams.state();
+        let Some(donated) = state.donated.get(&slot) else {
+            continue;
+        };
+        if record.open_lease(client) == Some(lease) {
+            // An error says that the connection is closed already.
+            let _ = donated.stream.shutdown(std::net::Shutdown::Both);
         }
+        node.upstreams.reap.notify_one();
     }
 }
 
@@ -129,7 +134,7 @@ fn reap(node: &Arc<Node>) -> Look {
         look.upstreams += 1;
         look.leases = look.leases.wrapping_add(record.lease());
         if record.state() == FREE && is_unused(node, slot, record.lease()) {
-            record.set_dead(UNWANTED);
+            record.set_unwanted();
         }
         match (record.state(), record.dead()) {
             (FREE, DEAD | UNWANTED) => {

@@ -141,7 +141,7 @@ pub fn cross(
     contestant.generator.close(&name)?;
     turns
         .judged(arm, generator, scenario.load.connections)
-        .map_err(|error| failed(error.to_string()))
+        .map_err(failed)
 }
 
 /// Figures by turn: `[ours, theirs]`.
@@ -182,7 +182,29 @@ impl Turns {
         Ok(())
     }
 
-    fn judged(
+    fn judged(&self, arm: &str, generator: Foreign, connections: u32) -> Result<Crossed, String> {
+        self.measured(generator)?;
+        self.compared(arm, generator, connections)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Fails if a turn has no figure that could be compared.
+    fn measured(&self, generator: Foreign) -> Result<(), String> {
+        let tables = [("throughput", &self.rps), ("median", &self.p50_us)];
+        for (figure, sides) in tables {
+            for (who, turns) in ["our generator", generator.name()].iter().zip(sides) {
+                if let Some(turn) = turns.iter().position(|value| *value <= 0.0) {
+                    let turn = turn + 1;
+                    return Err(format!(
+                        "{who} measured a {figure} of 0 in turn {turn}: was it kept from running by something else?"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn compared(
         &self,
         arm: &str,
         generator: Foreign,
@@ -228,6 +250,12 @@ mod tests {
         assert!(agrees(turns(1040.0, 97.0, 0)));
         assert!(!agrees(turns(1060.0, 97.0, 0)));
         assert!(!agrees(turns(1040.0, 90.0, 0)));
+        let starved = turns(0.0, 90.0, 0).judged("direct", Foreign::Wrk, 60);
+        assert!(
+            starved
+                .unwrap_err()
+                .starts_with("wrk measured a throughput of 0 in turn 1")
+        );
         assert!(!agrees(turns(1000.0, 100.0, 1)));
     }
 }
