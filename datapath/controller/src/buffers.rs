@@ -14,19 +14,23 @@ use std::os::fd::AsFd;
 /// (`man 7 socket`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffers {
-    receive: usize,
+    /// `None`: as large as the kernel makes it.
+    receive: Option<usize>,
     send: usize,
 }
 
 impl Buffers {
-    /// Towards the client: through the loopback device, whose segments have 64 KiB, so the window takes several.
+    /// Towards the client. What it receives is the kernel's to bound (`tcp_rmem`): when a receive buffer of fixed size overflows,
+    /// which small segments behind large ones can make it do, Linux takes the window back that it gave
+    /// (`tcp_select_window`, `ICSK_ACK_NOMEM`), and since 6.17 `tcp_sequence` drops what was sent into it with the ACKs it
+    /// carries. Then an answer that is not acknowledged and a pipelined request that is not read wait for each other.
     pub const ANCHOR: Self = Self {
-        receive: 256 << 10,
+        receive: None,
         send: 32 << 10,
     };
     /// Towards the server.
     pub const UPSTREAM: Self = Self {
-        receive: UPSTREAM_WINDOW,
+        receive: Some(UPSTREAM_WINDOW),
         send: 128 << 10,
     };
 
@@ -36,7 +40,9 @@ impl Buffers {
     /// If the kernel refuses; a limit lower than these (`net.core.rmem_max`, `wmem_max`) is no error but a smaller buffer.
     pub fn fix(self, socket: &impl AsFd) -> io::Result<()> {
         let socket = SockRef::from(socket);
-        socket.set_recv_buffer_size(self.receive)?;
+        if let Some(receive) = self.receive {
+            socket.set_recv_buffer_size(receive)?;
+        }
         socket.set_send_buffer_size(self.send)
     }
 }

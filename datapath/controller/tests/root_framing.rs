@@ -8,10 +8,13 @@ mod lab;
 
 use std::io::Write as _;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use lab::http::{get, hash, post};
 use lab::raw::{self, Connection};
-use lab::{Mesh, root};
+use lab::{Mesh, eventually, root};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::{Pid, gettid};
 
 #[test]
 fn a_head_split_at_every_byte_is_one_request() {
@@ -136,6 +139,81 @@ fn a_request_sent_before_the_last_answer_was_read_waits_its_turn() {
             ("second", "s3"),
             "{size}"
         );
+    }
+}
+
+/// Keeps a thread, by number, on one CPU; 0 is the calling one.
+fn pin(thread: i32, cpu: usize) {
+    let mut only = CpuSet::new();
+    only.set(cpu).unwrap();
+    sched_setaffinity(Pid::from_raw(thread), &only).unwrap();
+}
+
+/// Keeps a whole program on one CPU.
+fn pin_program(pid: u32, cpu: usize) {
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let number = thread.unwrap().file_name().into_string().unwrap();
+        pin(number.parse().unwrap(), cpu);
+    }
+}
+
+/// Puts the calling thread before (`-f 1`) or among (`-o 0`) the others of its CPU.
+fn schedule(class: &str, priority: &str) {
+    let mut chrt = std::process::Command::new("chrt");
+    chrt.args([class, "-p", priority, &gettid().to_string()]);
+    assert!(chrt.status().unwrap().success());
+}
+
+/// The kernel redirects an answer from another node at once and queues it in a worker, which may have to wait for a CPU. User
+/// space's next answer must not overtake it.
+#[test]
+fn an_answer_that_the_kernel_has_yet_to_queue_is_not_overtaken() {
+    if !root("an_answer_that_the_kernel_has_yet_to_queue_is_not_overtaken") {
+        return;
+    }
+    let mesh = Mesh::remote("overtaken");
+    let _server = raw::serve(&mesh, move |mut connection| {
+        while let Some(request) = connection.request() {
+            let hogs = request.path() == "/raw?hog";
+            if hogs {
+                pin(0, 0);
+                schedule("-f", "1");
+            }
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfirst";
+            if connection.answer(&[answer]).is_none() {
+                break;
+            }
+            if hogs {
+                // The worker is to run on this CPU, which nobody else gets for a while.
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_millis(100) {
+                    std::hint::spin_loop();
+                }
+                schedule("-o", "0");
+            }
+        }
+    });
+    let mut client = mesh.connect();
+    mesh.warm(&mut client, &[("/raw", "")]);
+    pin(0, 1);
+    pin_program(mesh.daemon.as_ref().unwrap().child.id(), 1);
+    for _ in 0..5 {
+        let (kernel, _) = mesh.counted(|| {
+            client.send(get("/raw?hog", ""));
+            eventually("the program has seen the answer", || {
+                let leases = mesh.status().leases;
+                (leases.leased == 0)
+                    .then_some(())
+                    .ok_or(format!("{leases:?}"))
+            });
+        });
+        assert_eq!(kernel, 1);
+
+        // User space answers this by itself.
+        client.send("GET / HTTP/1.1\r\nHost: nobody.test\r\n\r\n");
+        let first = client.receive(false);
+        assert_eq!((first.status, first.body), (200, b"first".to_vec()));
+        assert_eq!(client.receive(false).status, 404);
     }
 }
 

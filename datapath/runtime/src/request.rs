@@ -30,6 +30,7 @@ use kmesh_orchestration::http1::chunked::{self, Followed, Source};
 use kmesh_orchestration::http1::{Length, Outcome, admit, begin_request, request_length, scan};
 use kmesh_orchestration::{decide, listener};
 
+use crate::backlog;
 use crate::counter::{count, count_number};
 use crate::dice::KernelDice;
 use crate::generation;
@@ -181,19 +182,19 @@ fn verdict(msg: *mut sk_msg_md, socket: *mut c_void, client: &mut Client, size: 
     begin_request(&mut client.head);
     client.head.length = wanted;
     if !copy(msg, client.head.bytes.as_mut_ptr(), wanted) {
-        return pin(client, Reason::Unreadable as u32);
+        return pin(client, socket, Reason::Unreadable as u32);
     }
     let Some((image, generation)) = generation::active() else {
-        return pin(client, Reason::NoListener as u32);
+        return pin(client, socket, Reason::NoListener as u32);
     };
     match scan(image, &mut client.head) {
         Outcome::Complete => {}
         Outcome::Partial if size < PIECE_MAX => {
             client.heading = generation;
-            return leave(client, Reason::SplitHead);
+            return pass(client, socket, Reason::SplitHead);
         }
-        Outcome::Partial => return pin(client, Reason::HeadTooLong as u32),
-        Outcome::Refused(reason) => return pin(client, reason),
+        Outcome::Partial => return pin(client, socket, Reason::HeadTooLong as u32),
+        Outcome::Refused(reason) => return pin(client, socket, reason),
     }
     let total = match request_length(&client.head) {
         Length::Known(total) => total,
@@ -203,17 +204,17 @@ fn verdict(msg: *mut sk_msg_md, socket: *mut c_void, client: &mut Client, size: 
                 Followed::End(at) if client.chunks.trailers == 0 => u64::from(at),
                 Followed::End(at) => {
                     client.part = at;
-                    return leave(client, Reason::TransferEncoding);
+                    return pass(client, socket, Reason::TransferEncoding);
                 }
                 Followed::More => {
                     client.following = 1;
                     client.part = client.chunks.to;
-                    return leave(client, Reason::TransferEncoding);
+                    return pass(client, socket, Reason::TransferEncoding);
                 }
-                Followed::Fault => return pin(client, Reason::TransferEncoding as u32),
+                Followed::Fault => return pin(client, socket, Reason::TransferEncoding as u32),
             }
         }
-        Length::Unknown(reason) => return pin(client, reason as u32),
+        Length::Unknown(reason) => return pin(client, socket, reason as u32),
     };
     let part = if total < u64::from(size) {
         total as u32
@@ -224,8 +225,7 @@ fn verdict(msg: *mut sk_msg_md, socket: *mut c_void, client: &mut Client, size: 
     client.part = part;
     match route(msg, socket, client, image, generation, total) {
         Ok(()) => PASS,
-        Err(Reason::WaitingFull) => refuse(client),
-        Err(reason) => pass(client, reason),
+        Err(reason) => pass(client, socket, reason),
     }
 }
 
@@ -333,23 +333,27 @@ fn body(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
 
 /// The kernel lost the message boundaries: user space serves this connection from here on.
 #[inline(always)]
-fn pin(client: &mut Client, reason: u32) -> u32 {
+fn pin(client: &mut Client, socket: *mut c_void, reason: u32) -> u32 {
     count_number(reason);
-    if in_flight(client) && !wait_for(client) {
+    leave(client, socket, MODE_PINNED)
+}
+
+/// User space serves this request.
+#[inline(always)]
+fn pass(client: &mut Client, socket: *mut c_void, reason: Reason) -> u32 {
+    count(reason);
+    leave(client, socket, MODE_USER)
+}
+
+/// Gives the request to user space, which answers it after what the kernel still has for this client.
+#[inline(always)]
+fn leave(client: &mut Client, socket: *mut c_void, mode: u32) -> u32 {
+    if is_owed(client, socket) && !wait_for(client) {
         return refuse(client);
     }
     client.passed = client.passed.wrapping_add(1);
-    client.mode = MODE_PINNED;
+    client.mode = mode;
     PASS
-}
-
-/// User space serves this request, after what is in flight.
-#[inline(always)]
-fn leave(client: &mut Client, reason: Reason) -> u32 {
-    if in_flight(client) && !wait_for(client) {
-        return refuse(client);
-    }
-    pass(client, reason)
 }
 
 /// User space could not be told to answer this request after the one in flight, so nobody gets it: `sendmsg` fails, this one
@@ -361,13 +365,10 @@ fn refuse(client: &mut Client) -> u32 {
     sk_action::SK_DROP
 }
 
-/// User space serves this request.
+/// Whether an answer of the kernel's is not in the client's queue yet.
 #[inline(always)]
-fn pass(client: &mut Client, reason: Reason) -> u32 {
-    count(reason);
-    client.passed = client.passed.wrapping_add(1);
-    client.mode = MODE_USER;
-    PASS
+fn is_owed(client: &Client, socket: *mut c_void) -> bool {
+    client.lease != 0 && (in_flight(client) || backlog::queued(socket).unwrap_or(0) != 0)
 }
 
 /// Whether the client's last lease has not seen its whole response yet.
@@ -397,7 +398,9 @@ fn wait_for(client: &Client) -> bool {
     if WAITING.insert(client.cookie, waiting, 0).is_err() {
         return false;
     }
-    if let Some(upstream) = upstream(client.slot) {
+    if in_flight(client)
+        && let Some(upstream) = upstream(client.slot)
+    {
         // Should the exchange be over by now, somebody else's response takes the longer way once.
         upstream.pipelined = 1;
     }
@@ -425,12 +428,7 @@ fn route(
     total: u64,
 ) -> Result<(), Reason> {
     if in_flight(client) {
-        let told = wait_for(client);
-        return Err(if told {
-            Reason::Pipelined
-        } else {
-            Reason::WaitingFull
-        });
+        return Err(Reason::Pipelined);
     }
     if !caught_up(client, socket) {
         return Err(Reason::UserPending);

@@ -331,8 +331,12 @@ async fn wait_for_kernel(node: &Node, anchor: &Anchor) {
         {
             sleep(POLL).await;
         }
-        // A response that the kernel had begun before the client pipelined is queued shortly after it counts as done.
+        // A response that the kernel had begun before the client pipelined is queued shortly after it counts as done: by a
+        // server on this node in its own `send`, which nobody can see the end of, otherwise by a worker, which is waited for.
         sleep(POLL).await;
+        while node.datapath().backlog(client).is_ok_and(|left| left > 0) {
+            sleep(POLL).await;
+        }
     }
     // Absent is what this asks for.
     let _ = node.datapath().waiting.remove(&client);

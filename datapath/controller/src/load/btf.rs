@@ -1,6 +1,6 @@
 //! Offsets of kernel struct members, from the running kernel's BTF (`/sys/kernel/btf/vmlinux`).
 //!
-//! The programs read three fields of `struct tcp_sock` that no helper exposes. Rust has no CO-RE relocations, so the loader
+//! The programs read fields of sockets that no helper exposes. Rust has no CO-RE relocations, so the loader
 //! looks the offsets up and sets them as constants of the object. Format: `Documentation/bpf/btf.rst`.
 
 use super::LoadError;
@@ -94,18 +94,22 @@ pub fn member_offset(
         .ok_or(LoadError::NoMember { structure, member })
 }
 
-/// Offsets in `struct tcp_sock`, bytes.
+/// Offsets in the structures behind a socket, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpSock {
-    /// `rcv_nxt`: next byte expected from the peer.
+pub struct Offsets {
+    /// `tcp_sock.rcv_nxt`: next byte expected from the peer.
     pub rcv_nxt: u32,
-    /// `copied_seq`: next byte the application will read.
+    /// `tcp_sock.copied_seq`: next byte the application will read.
     pub copied_seq: u32,
-    /// `bytes_received`: bytes that arrived in all.
+    /// `tcp_sock.bytes_received`: bytes that arrived in all.
     pub bytes_received: u32,
+    /// `sock.sk_user_data`: where a socket in a socket map has its `struct sk_psock`.
+    pub user_data: u32,
+    /// `sk_psock.ingress_skb.qlen`: buffers that were redirected to the socket and are not in its queue yet.
+    pub backlog: u32,
 }
 
-impl TcpSock {
+impl Offsets {
     /// Looks the offsets up in BTF.
     ///
     /// # Errors
@@ -113,18 +117,17 @@ impl TcpSock {
     pub fn find(btf: &[u8]) -> Result<Self, LoadError> {
         let reader = Reader::new(btf).ok_or(LoadError::NotBtf { bytes: btf.len() })?;
         debug_assert!(reader.types.len() < reader.bytes.len());
-        let offset = |member| {
+        let offset = |structure, member| {
             reader
-                .member_offset("tcp_sock", member)
-                .ok_or(LoadError::NoMember {
-                    structure: "tcp_sock",
-                    member,
-                })
+                .member_offset(structure, member)
+                .ok_or(LoadError::NoMember { structure, member })
         };
         Ok(Self {
-            rcv_nxt: offset("rcv_nxt")?,
-            copied_seq: offset("copied_seq")?,
-            bytes_received: offset("bytes_received")?,
+            rcv_nxt: offset("tcp_sock", "rcv_nxt")?,
+            copied_seq: offset("tcp_sock", "copied_seq")?,
+            bytes_received: offset("tcp_sock", "bytes_received")?,
+            user_data: offset("sock", "sk_user_data")?,
+            backlog: offset("sk_psock", "ingress_skb")? + offset("sk_buff_head", "qlen")?,
         })
     }
 }
@@ -139,7 +142,7 @@ mod tests {
             eprintln!("SKIP: this kernel has no BTF");
             return;
         };
-        let offsets = TcpSock::find(&btf).unwrap();
+        let offsets = Offsets::find(&btf).unwrap();
         assert_ne!(offsets.rcv_nxt, offsets.copied_seq);
         assert!(
             offsets.rcv_nxt < 8192 && offsets.bytes_received < 8192,
@@ -149,7 +152,7 @@ mod tests {
 
     #[test]
     fn truncated_btf_is_refused() {
-        assert!(TcpSock::find(b"").is_err());
-        assert!(TcpSock::find(&[0x9f, 0xeb, 1, 0, 24, 0, 0, 0]).is_err());
+        assert!(Offsets::find(b"").is_err());
+        assert!(Offsets::find(&[0x9f, 0xeb, 1, 0, 24, 0, 0, 0]).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::btf::TcpSock;
+use super::btf::Offsets;
 use super::{LoadError, PROGRAMS, load_program, object};
 
 /// One requirement and whether this machine meets it.
@@ -76,12 +76,12 @@ fn cgroup2() -> Requirement {
 fn btf() -> Requirement {
     let met = fs::read("/sys/kernel/btf/vmlinux")
         .map_err(LoadError::NoBtf)
-        .and_then(|btf| TcpSock::find(&btf))
+        .and_then(|btf| Offsets::find(&btf))
         .map(drop)
         .map_err(|error| chain(&error));
     requirement(
         "kernel BTF",
-        "offsets in struct tcp_sock: ordering of the two paths",
+        "offsets in sockets: ordering of the two paths",
         met,
     )
 }

@@ -21,7 +21,7 @@ use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
 use kmesh_api::pool::{Connection, Pool, PoolKey, Upstream};
 use kmesh_api::{Image, Reason};
 
-use self::btf::TcpSock;
+use self::btf::Offsets;
 pub use self::error::LoadError;
 use self::shared::Shared;
 pub use self::size::{MapSize, NotASize};
@@ -156,7 +156,7 @@ impl Datapath {
     /// # Errors
     /// [`LoadError::Program`] if the program could not run.
     pub fn donate(&mut self, slot: u32) -> Result<bool, LoadError> {
-        self.move_slot("pool_donate", slot)
+        Ok(self.ask("pool_donate", slot.to_ne_bytes())? == 0)
     }
 
     /// Asks the kernel to take a slot out of its pool; `false` if it is not in it, because it is leased or retired.
@@ -164,14 +164,26 @@ impl Datapath {
     /// # Errors
     /// [`LoadError::Program`] if the program could not run.
     pub fn withdraw(&mut self, slot: u32) -> Result<bool, LoadError> {
-        self.move_slot("pool_withdraw", slot)
+        Ok(self.ask("pool_withdraw", slot.to_ne_bytes())? == 0)
     }
 
-    fn move_slot(&mut self, name: &'static str, slot: u32) -> Result<bool, LoadError> {
-        const ETHERNET: usize = 14;
+    /// Asks the kernel how many buffers that were redirected to a client, named by its cookie, are not in its queue yet; 0 if it
+    /// has gone.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the program could not run.
+    pub fn backlog(&mut self, client: u64) -> Result<u32, LoadError> {
+        self.ask("client_backlog", client.to_ne_bytes())
+    }
+
+    /// Runs a program on what it is asked, behind an Ethernet header, for its return value.
+    fn ask<const LENGTH: usize>(
+        &mut self,
+        name: &'static str,
+        asked: [u8; LENGTH],
+    ) -> Result<u32, LoadError> {
         let program: &mut SchedClassifier = program(&mut self.ebpf, name)?;
-        let mut packet = [0; ETHERNET + 4];
-        packet[ETHERNET..].copy_from_slice(&slot.to_ne_bytes());
+        let packet = [&[0; ETHERNET][..], &asked].concat();
         let options = TestRunOptions {
             data_in: Some(&packet),
             ..TestRunOptions::new()
@@ -182,7 +194,7 @@ impl Datapath {
                 program: name,
                 source,
             })?;
-        Ok(result.return_value == 0)
+        Ok(result.return_value)
     }
 
     /// Counts by reason, summed over CPUs, in [`Reason::ALL`] order.
@@ -227,7 +239,7 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
         return Err(LoadError::NoObject);
     }
     let btf = fs::read("/sys/kernel/btf/vmlinux").map_err(LoadError::NoBtf)?;
-    let offsets = TcpSock::find(&btf)?;
+    let offsets = Offsets::find(&btf)?;
     let mut loader = EbpfLoader::new();
     for size in sizes {
         loader.map_max_entries(size.map(), size.entries());
@@ -236,12 +248,17 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
         .override_global("TCP_RCV_NXT", &offsets.rcv_nxt, true)
         .override_global("TCP_COPIED_SEQ", &offsets.copied_seq, true)
         .override_global("TCP_BYTES_RECEIVED", &offsets.bytes_received, true)
+        .override_global("SOCK_USER_DATA", &offsets.user_data, true)
+        .override_global("PSOCK_BACKLOG", &offsets.backlog, true)
         .load(kmesh_object::OBJECT)
         .map_err(LoadError::Object)
 }
 
+/// Bytes of the header that a packet of a test-run begins with.
+const ETHERNET: usize = 14;
+
 /// Every program, by name: what is loaded and what `kmeshd check` reports on.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 11] = [
     "connect4_route",
     "connect6_route",
     "getpeername4_restore",
@@ -252,6 +269,7 @@ const PROGRAMS: [&str; 10] = [
     "skb_upstream_response",
     "pool_donate",
     "pool_withdraw",
+    "client_backlog",
 ];
 
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {

@@ -13,7 +13,7 @@ mod programs {
     use aya_ebpf::programs::{
         SkBuffContext, SkMsgContext, SockAddrContext, SockOpsContext, TcContext,
     };
-    use kmesh_runtime::{connect, donate, established, request, response, upstream};
+    use kmesh_runtime::{backlog, connect, donate, established, request, response, upstream};
 
     #[cgroup_sock_addr(connect4)]
     fn connect4_route(ctx: SockAddrContext) -> i32 {
@@ -66,6 +66,11 @@ mod programs {
     #[classifier]
     fn pool_withdraw(ctx: TcContext) -> i32 {
         donate::withdraw(&ctx)
+    }
+
+    #[classifier]
+    fn client_backlog(ctx: TcContext) -> i32 {
+        backlog::of_client(&ctx)
     }
 
     const _: () = assert!(sk_action::SK_PASS == 1);
