@@ -43,6 +43,21 @@ async fn find(node: &Node, client: u64) -> Option<Arc<Anchor>> {
     found.await.ok()
 }
 
+/// Whether the kernel has answered this client with something that is not in its queue yet, where what is sent from here would
+/// be read before it.
+fn is_queueing(node: &Node, client: u64) -> bool {
+    // An error says that the datapath is gone, and with it what it had to queue.
+    node.datapath().backlog(client).is_ok_and(|left| left > 0)
+}
+
+/// Waits until all that the kernel has answered this client with is in its queue.
+pub(super) async fn queued(node: &Node, client: u64) {
+    const POLL: Duration = Duration::from_millis(1);
+    while is_queueing(node, client) {
+        sleep(POLL).await;
+    }
+}
+
 /// Reads one response from `stream` and sends it to the leaseholder. `true` if the connection can be used again.
 ///
 /// # Errors
@@ -55,6 +70,7 @@ pub async fn relay(
     let Some(anchor) = find(node, record.client()).await else {
         bail!("the client is gone");
     };
+    queued(node, record.client()).await;
     let client = Leaseholder {
         node,
         record,
@@ -187,7 +203,7 @@ async fn send_body(
 }
 
 /// Ends an exchange whose upstream died: 503 if the client has seen nothing of the response, a reset otherwise. `false` if the
-/// client's connection is not here to be told, not yet or no more.
+/// client cannot be told: its connection is not here, not yet or no more, or it has yet to get an answer that came before.
 pub fn reset(node: &Node, record: Record) -> bool {
     const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\n\
         content-length: 57\r\nconnection: close\r\n\r\n\
@@ -196,6 +212,9 @@ pub fn reset(node: &Node, record: Record) -> bool {
     let Some(anchor) = anchor else {
         return false;
     };
+    if is_queueing(node, record.client()) {
+        return false;
+    }
     anchor.end((record.answered() == 0).then_some(UNAVAILABLE));
     true
 }

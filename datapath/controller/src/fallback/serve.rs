@@ -20,6 +20,7 @@ use super::front::{Orders, Rejection};
 use super::headers::{change_request, change_response, strip_hop_by_hop};
 use super::mirror;
 use super::plan::{Plan, plan};
+use super::relay::queued;
 use super::reply::{Reply, TIMEOUT, is_grpc};
 use super::retry::Tries;
 use super::upgrade::Switched;
@@ -321,7 +322,12 @@ fn join_cookies(head: &mut http::request::Parts) {
 async fn wait_for_kernel(node: &Node, anchor: &Anchor) {
     const POLL: Duration = Duration::from_millis(1);
     let client = anchor.cookie;
-    let Ok(waiting) = node.datapath().waiting.get(&client, 0) else {
+    let waiting = node.datapath().waiting.get(&client, 0);
+    let Ok(waiting) = waiting else {
+        // An exchange counts as done a moment before its relayed answer has left.
+        while anchor.is_relaying() {
+            sleep(POLL).await;
+        }
         return;
     };
     if let Some(record) = record(node, waiting.slot) {
@@ -334,9 +340,7 @@ async fn wait_for_kernel(node: &Node, anchor: &Anchor) {
         // A response that the kernel had begun before the client pipelined is queued shortly after it counts as done: by a
         // server on this node in its own `send`, which nobody can see the end of, otherwise by a worker, which is waited for.
         sleep(POLL).await;
-        while node.datapath().backlog(client).is_ok_and(|left| left > 0) {
-            sleep(POLL).await;
-        }
+        queued(node, client).await;
     }
     // Absent is what this asks for.
     let _ = node.datapath().waiting.remove(&client);

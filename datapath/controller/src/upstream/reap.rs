@@ -144,17 +144,13 @@ fn reap(node: &Arc<Node>) -> Look {
                 }
             }
             (LEASED | RELAY, DEAD) if record.done() == record.lease() => record.set_state(RETIRED),
-            // A leaseholder that cannot be told and is not gone has not been accepted yet.
-            (LEASED, DEAD) if reset(node, record) || is_gone(node, record.client()) => {
+            // A leaseholder that cannot be told and is not gone has not been accepted yet, or has other answers coming.
+            (LEASED | RELAY, DEAD) if reset(node, record) || is_gone(node, record.client()) => {
                 record.set_state(RETIRED);
             }
             // In case the kernel's word was lost; a relay under way does not hear it.
             (RELAY, _) if record.done() != record.lease() && record.dead() == ALIVE => {
                 node.upstreams.wake(slot);
-            }
-            (RELAY, DEAD) => {
-                reset(node, record);
-                record.set_state(RETIRED);
             }
             _ => {}
         }
