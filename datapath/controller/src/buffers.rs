@@ -19,6 +19,11 @@ pub struct Buffers {
     send: usize,
 }
 
+/// Longest segment between a client and its anchor, bytes. The loopback device has segments of 64 KiB, as much as an anchor's send
+/// buffer: then each waits for the acknowledgement of the one before, which the client delays for 40 ms because it has not
+/// seen two (`__tcp_ack_snd_check`).
+pub const ANCHOR_SEGMENT: u32 = 16 << 10;
+
 impl Buffers {
     /// Towards the client. What it receives is the kernel's to bound (`tcp_rmem`): when a receive buffer of fixed size overflows,
     /// which small segments behind large ones can make it do, Linux takes the window back that it gave

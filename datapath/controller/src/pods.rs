@@ -13,6 +13,7 @@ use kmesh_api::Address;
 use kmesh_api::pod::AnchoredKey;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::buffers::ANCHOR_SEGMENT;
 use crate::load::{Attached, Datapath, LoadError};
 use crate::netns::Netns;
 
@@ -163,7 +164,7 @@ impl Pod {
                 source,
             };
             let listener = netns
-                .run(move || std::net::TcpListener::bind(SocketAddr::new(address, 0)))
+                .run(move || listen(SocketAddr::new(address, 0)))
                 .and_then(|result| result)
                 .map_err(failed)?;
             let anchor = Address::from(listener.local_addr().map_err(failed)?);
@@ -320,4 +321,12 @@ fn addresses() -> io::Result<Vec<IpAddr>> {
         }
     }
     Ok(found)
+}
+
+/// Opens an anchor in the calling thread's namespace.
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    // For the sockets it accepts.
+    socket2::SockRef::from(&listener).set_tcp_mss(ANCHOR_SEGMENT)?;
+    Ok(listener)
 }
