@@ -31,7 +31,7 @@ impl Buffers {
     /// carries. Then an answer that is not acknowledged and a pipelined request that is not read wait for each other.
     pub const ANCHOR: Self = Self {
         receive: None,
-        send: 32 << 10,
+        send: 48 << 10,
     };
     /// Towards the server.
     pub const UPSTREAM: Self = Self {

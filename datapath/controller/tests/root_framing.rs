@@ -222,6 +222,24 @@ fn an_answer_that_the_kernel_has_yet_to_queue_is_not_overtaken() {
     }
 }
 
+/// An anchor's send buffer holds little, so that a reader that stops costs little. Each fill of it must not wait for an
+/// acknowledgement that the client delays for 40 ms: that made 120 waits of this answer.
+#[test]
+fn a_large_answer_does_not_wait_for_delayed_acknowledgements() {
+    if !root("a_large_answer_does_not_wait_for_delayed_acknowledgements") {
+        return;
+    }
+    const SIZE: usize = 8_000_000;
+    let mesh = Mesh::local("large");
+    let mut client = mesh.connect();
+    mesh.warm(&mut client, &[("/one", "")]);
+    let begun = Instant::now();
+    let answer = client.get(&format!("/one?size={SIZE}"), "");
+    assert_eq!(answer.body.len(), SIZE);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
 #[test]
 fn request_bodies_arrive_whole() {
     if !root("request_bodies_arrive_whole") {
