@@ -229,13 +229,13 @@ fn a_large_answer_does_not_wait_for_delayed_acknowledgements() {
     if !root("a_large_answer_does_not_wait_for_delayed_acknowledgements") {
         return;
     }
-    const SIZE: usize = 8_000_000;
+    let size = 8_000_000;
     let mesh = Mesh::local("large");
     let mut client = mesh.connect();
     mesh.warm(&mut client, &[("/one", "")]);
     let begun = Instant::now();
-    let answer = client.get(&format!("/one?size={SIZE}"), "");
-    assert_eq!(answer.body.len(), SIZE);
+    let answer = client.get(&format!("/one?size={size}"), "");
+    assert_eq!(answer.body.len(), size);
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
