@@ -28,7 +28,7 @@ impl Buffers {
     /// Towards the client. What it receives is the kernel's to bound (`tcp_rmem`): when a receive buffer of fixed size overflows,
     /// which small segments behind large ones can make it do, Linux takes the window back that it gave
     /// (`tcp_select_window`, `ICSK_ACK_NOMEM`), and since 6.17 `tcp_sequence` drops what was sent into it with the ACKs it
-    /// carries. Then an answer that is not acknowledged and a pipelined request that is not read wait for each other.
+    /// carries (commits 1d2fbaad7cd8, 9ca48d616ed7; 0e24d17bd966 of 2026 accepts them again). Then an answer that is not acknowledged and a pipelined request that is not read wait for each other.
     pub const ANCHOR: Self = Self {
         receive: None,
         send: 48 << 10,
