@@ -48,7 +48,8 @@ pub struct Upstream {
     pub lease: u64,
     /// The last lease whose response was complete.
     pub done: u64,
-    /// Response bytes still to come after the head.
+    /// Bytes of the response that are still to come, its head included; 0 if nobody knows, or has looked yet. A relayed response of known
+    /// length needs no more than this to be carried.
     pub remaining: u64,
     /// 1 if the request was HEAD: its response has no body.
     pub head_request: u32,

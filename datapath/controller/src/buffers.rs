@@ -24,6 +24,9 @@ pub struct Buffers {
 /// seen two (`__tcp_ack_snd_check`).
 pub const ANCHOR_SEGMENT: u32 = 16 << 10;
 
+/// Clients of large responses that have a large send buffer at once: with few, speed counts, with many, memory.
+pub const LARGE_MAX: usize = 16;
+
 impl Buffers {
     /// Towards the client. What it receives is the kernel's to bound (`tcp_rmem`): when a receive buffer of fixed size overflows,
     /// which small segments behind large ones can make it do, Linux takes the window back that it gave
@@ -32,6 +35,12 @@ impl Buffers {
     pub const ANCHOR: Self = Self {
         receive: None,
         send: 48 << 10,
+    };
+    /// Towards the client of a large response, for [`LARGE_MAX`] of them at once. Linux does not go beyond `net.core.wmem_max`, 208 KiB
+    /// where nobody changed it.
+    pub const ANCHOR_LARGE: Self = Self {
+        receive: None,
+        send: 512 << 10,
     };
     /// Towards the server.
     pub const UPSTREAM: Self = Self {

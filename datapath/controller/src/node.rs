@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use kmesh_api::limits::CLUSTERS_MAX;
 use kmesh_orchestration::Dice;
+use tokio::sync::Semaphore;
 
+use crate::buffers::LARGE_MAX;
 use crate::fallback::Anchor;
 use crate::generation::Generation;
 use crate::load::Datapath;
@@ -22,6 +24,8 @@ pub struct Node {
     anchors: Mutex<HashMap<u64, Arc<Anchor>>>,
     /// Upstream connections.
     pub upstreams: Upstreams,
+    /// Large responses that may have large buffers.
+    pub large: Semaphore,
     /// Requests that user space has begun to serve, since the start.
     pub served: AtomicU64,
     /// Round-robin counters of the user-space path, by cluster id.
@@ -39,6 +43,7 @@ impl Node {
             generation: RwLock::new(None),
             anchors: Mutex::default(),
             upstreams: Upstreams::new()?,
+            large: Semaphore::new(LARGE_MAX),
             served: AtomicU64::new(0),
             turns: (0..CLUSTERS_MAX).map(|_| AtomicU32::new(0)).collect(),
         })

@@ -404,6 +404,48 @@ fn responses_end_where_they_end() {
     }
 }
 
+/// Bytes of a body that user space carries.
+const LARGE: usize = 300_000;
+
+/// Answers with large bodies, `/raw/more` with something behind one and `/raw/less` with not all of it.
+fn large_ways(mut connection: Connection) {
+    while let Some(request) = connection.request() {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n").into_bytes();
+        let (count, behind) = match request.path() {
+            "/raw/more" => (LARGE, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwrong"),
+            "/raw/less" => (LARGE / 2, ""),
+            _ => (LARGE, ""),
+        };
+        let whole = [head, pattern(count), behind.into()].concat();
+        if connection.answer(&[whole]).is_none() || count < LARGE {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_large_answer_is_as_long_as_it_says() {
+    if !root("a_large_answer_is_as_long_as_it_says") {
+        return;
+    }
+    for mesh in [Mesh::local("carried"), Mesh::remote("carried-remote")] {
+        let _server = raw::serve(&mesh, large_ways);
+        let mut client = mesh.connect();
+        for turn in 0..20 {
+            for path in ["/raw/large", "/raw/more", "/raw/large"] {
+                let response = client.get(path, "");
+                assert_eq!(response.status, 200, "{path}, turn {turn}");
+                assert!(response.body == pattern(LARGE), "{path}, turn {turn}");
+            }
+        }
+        let relayed = mesh.requests().by_reason["relayed"];
+        assert!(relayed > 20, "{:?}", mesh.requests());
+        client.send("GET /raw/less HTTP/1.1\r\nHost: svc.test\r\n\r\n");
+        let cut = client.try_receive(false);
+        assert!(cut.is_err(), "half of an answer was taken for all of it");
+    }
+}
+
 #[test]
 fn a_client_that_expects_100_continue_gets_it() {
     if !root("a_client_that_expects_100_continue_gets_it") {

@@ -142,6 +142,8 @@ pub fn begin(
         Length::Unknown(_) => return false,
     };
     if total > MESSAGE_MAX {
+        // User space need not read the head again.
+        upstream.remaining = total;
         return false;
     }
     upstream.remaining = total;

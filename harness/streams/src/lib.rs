@@ -14,6 +14,7 @@
 
 pub mod body;
 pub mod bulk;
+pub mod ceiling;
 pub mod churn;
 pub mod client;
 pub mod desync;

@@ -6,6 +6,7 @@
 mod accept;
 mod anchor;
 mod body;
+mod carry;
 mod exchange;
 mod front;
 mod head;

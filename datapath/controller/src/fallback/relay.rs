@@ -1,7 +1,8 @@
 //! Responses to exchanges that began in the kernel and cannot end there: large, chunked, or cut off.
 //!
 //! Their bytes travel from the server to the upstream socket by TCP, with TCP's flow control, and from here to the client's
-//! anchor. The request went through the kernel, so the HTTP client below writes its copy of it nowhere.
+//! anchor. Where the kernel has found out how long the response is, bytes are all that they are (`carry`). Any other is read by the
+//! HTTP client below; the request went through the kernel, so it writes its copy of it nowhere.
 
 use std::io;
 use std::pin::Pin;
@@ -22,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::anchor::{Anchor, HEAD_MAX};
+use super::carry::carry;
 use super::headers::{keeps_open, strip_hop_by_hop};
 use crate::node::Node;
 use crate::upstream::Record;
@@ -77,7 +79,12 @@ pub async fn relay(
         anchor: &anchor,
     };
     anchor.set_relaying(true);
-    let reusable = transfer(&client, record.head_request() != 0, stream).await;
+    let reusable = match record.remaining() {
+        0 => transfer(&client, record.head_request() != 0, stream).await,
+        left => carry(&client, left, &dup(stream)?)
+            .await
+            .map(|()| is_silent(stream)),
+    };
     anchor.set_relaying(false);
     if reusable.is_ok() && record.sending() != 0 {
         // The client still sends a request whose answer it has. Its connection is out of step, and so is the upstream.
@@ -88,16 +95,16 @@ pub async fn relay(
 }
 
 /// Where a response goes.
-struct Leaseholder<'a> {
-    node: &'a Node,
+pub(super) struct Leaseholder<'a> {
+    pub(super) node: &'a Node,
     record: Record,
-    anchor: &'a Anchor,
+    pub(super) anchor: &'a Anchor,
 }
 
 impl Leaseholder<'_> {
     /// Sends the end of the response. The exchange is over before the client can know it: its next request may be in the
     /// kernel before this returns.
-    async fn finish(&self, last: &[u8]) -> io::Result<()> {
+    pub(super) async fn finish(&self, last: &[u8]) -> io::Result<()> {
         // In this order: once the lease is done the kernel asks how far the client was answered.
         self.anchor.publish(self.node, last.len());
         self.record.set_done(self.record.lease());
@@ -224,6 +231,13 @@ pub fn cut(node: &Node, record: Record) {
     if let Some(anchor) = node.anchors().get(&record.client()) {
         anchor.close();
     }
+}
+
+/// Whether nothing has come behind the response: no more bytes, and no end.
+fn is_silent(stream: &std::net::TcpStream) -> bool {
+    stream
+        .peek(&mut [0; 1])
+        .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 fn dup(stream: &std::net::TcpStream) -> io::Result<TcpStream> {

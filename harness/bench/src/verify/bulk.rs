@@ -1,5 +1,6 @@
 //! Large bodies: what stalled readers cost in memory, and how fast 16 MiB travel.
 
+use kmesh_streams::ceiling::ceiling;
 use kmesh_streams::lab::CheckError;
 use kmesh_streams::memory::{self, Footprint};
 use kmesh_streams::throughput::{self, Throughput};
@@ -26,6 +27,8 @@ pub struct BulkOutcome {
     pub memory_ratios: Vec<(String, f64)>,
     /// Throughput of each arm and direction.
     pub throughput: Vec<Throughput>,
+    /// What a relay that only copies reaches here; judges nothing.
+    pub ceiling: Option<Throughput>,
 }
 
 impl BulkOutcome {
@@ -89,9 +92,21 @@ pub fn bulk(
             throughput.push(line);
         }
     }
+    let ceiling = if rounds > 0 {
+        Some(ceiling(LENGTH, rounds)?)
+    } else {
+        None
+    };
+    if let Some(copy) = &ceiling {
+        eprintln!(
+            "a relay that only copies, download: {:.3} [{:.3}, {:.3}] of one connection",
+            copy.ratio.point, copy.ratio.lo, copy.ratio.hi
+        );
+    }
     Ok(BulkOutcome {
         memory,
         memory_ratios,
         throughput,
+        ceiling,
     })
 }
