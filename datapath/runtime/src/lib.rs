@@ -1,6 +1,6 @@
 //! The eBPF programs: thin glue between the kernel's hooks and the decisions in `kmesh-orchestration`.
 //!
-//! One module per hook, one for the maps. Entry points are in `bin/kmesh.rs`. What can be decided without a kernel context is
+//! One module per hook, one for the maps, and what several hooks need. Entry points are in `bin/kmesh.rs`. What can be decided without a kernel context is
 //! not here but in orchestration, where it can be tested and fuzzed: sk_msg and sk_skb have no test-run.
 #![no_std]
 #![cfg_attr(
@@ -17,6 +17,8 @@ pub mod established;
 pub mod generation;
 pub mod lease;
 pub mod maps;
+mod message;
+mod owed;
 mod probe_read;
 pub mod request;
 pub mod response;

@@ -12,91 +12,30 @@
 //! of it, so `SK_PASS` there means "redirect again, to the same socket". Requests that share a send with one that was redirected
 //! reach the anchor by a redirect to the client's own socket, which is what `SK_PASS` means otherwise.
 
-use aya_ebpf::bindings::{BPF_F_INGRESS, sk_action, sk_msg_md};
-use aya_ebpf::helpers::generated::{
-    bpf_msg_apply_bytes, bpf_msg_pull_data, bpf_msg_redirect_hash, bpf_probe_read_kernel,
-    bpf_sk_storage_get,
-};
+use aya_ebpf::bindings::{sk_action, sk_msg_md};
+use aya_ebpf::helpers::generated::{bpf_msg_apply_bytes, bpf_sk_storage_get};
 use aya_ebpf::programs::SkMsgContext;
 use core::ffi::c_void;
 use core::sync::atomic::{Ordering, compiler_fence};
 use kmesh_api::Reason;
-use kmesh_api::exchange::{Chunks, Client, MODE_KERNEL, MODE_PINNED, MODE_USER, Waiting};
+use kmesh_api::exchange::{Client, MODE_KERNEL, MODE_PINNED, MODE_USER};
 use kmesh_api::head::flag;
 use kmesh_api::limits::{ENDPOINTS_MAX, HEAD_MAX, LEASE_TRIES};
 use kmesh_api::listener::CLASS_ANCHORED;
 use kmesh_api::pool::{ALIVE, LEASED, PoolKey, RELAY, RETIRED, Upstream};
-use kmesh_orchestration::http1::chunked::{self, Followed, Source};
+use kmesh_orchestration::http1::chunked::{self, Followed};
 use kmesh_orchestration::http1::{Length, Outcome, admit, begin_request, request_length, scan};
 use kmesh_orchestration::{decide, listener};
 
-use crate::backlog;
 use crate::counter::{count, count_number};
 use crate::dice::KernelDice;
 use crate::generation;
 use crate::lease::{pop, upstream};
-use crate::maps::{ANSWERED, CLIENT, CLIENTS, SERVERS, UPSTREAM_SOCKETS, WAITING};
-use crate::tcp;
+use crate::maps::CLIENT;
+use crate::message::{copy, follow, redirect, redirect_to_anchor, sender};
+use crate::owed::{caught_up, in_flight, is_owed, wait_for};
 
 const PASS: u32 = sk_action::SK_PASS;
-
-/// The socket that sends `msg`.
-#[inline(always)]
-pub(crate) fn sender(msg: *mut sk_msg_md) -> *mut c_void {
-    // SAFETY: the kernel hands a valid context; the field is a socket or null.
-    unsafe { (*msg).__bindgen_anon_3.sk.cast() }
-}
-
-/// Makes the first `wanted` bytes of `msg` readable and copies them to `to`; `false` if that fails.
-#[inline(always)]
-pub(crate) fn copy(msg: *mut sk_msg_md, to: *mut u8, wanted: u32) -> bool {
-    // SAFETY: the kernel hands a valid context; `to` has room for `wanted` bytes, which the callers bound.
-    unsafe {
-        let linear =
-            (*msg).__bindgen_anon_2.data_end as usize - (*msg).__bindgen_anon_1.data as usize;
-        if linear < wanted as usize && bpf_msg_pull_data(msg, 0, wanted, 0) != 0 {
-            return false;
-        }
-        let data = (*msg).__bindgen_anon_1.data;
-        bpf_probe_read_kernel(to.cast(), wanted, data.cast_const()) == 0
-    }
-}
-
-/// Most bytes of a message that are followed at once: looking at them takes one piece of memory, which the kernel may have to
-/// make first. The program runs again on what is behind them.
-const PORTION: u32 = 1 << 15;
-
-/// Follows a chunked body through the bytes `from..size` of `msg`, but only up to [`PORTION`]; `chunks.to` says how far it came.
-#[inline(always)]
-pub(crate) fn follow(msg: *mut sk_msg_md, chunks: &mut Chunks, from: u32, size: u32) -> Followed {
-    let to = if size > PORTION { PORTION } else { size };
-    // SAFETY: the kernel hands a valid context.
-    let data = unsafe {
-        let linear =
-            (*msg).__bindgen_anon_2.data_end as usize - (*msg).__bindgen_anon_1.data as usize;
-        if linear < to as usize && bpf_msg_pull_data(msg, 0, to, 0) != 0 {
-            return Followed::Fault;
-        }
-        (*msg).__bindgen_anon_1.data
-    };
-    chunked::follow(chunks, &mut Linear(data.cast()), from, to)
-}
-
-/// A message in one piece of memory.
-struct Linear(*const u8);
-
-impl Source for Linear {
-    #[inline(always)]
-    fn byte(&mut self, at: u32) -> Option<u8> {
-        let mut byte = 0u8;
-        // The mask tells the verifier what is so anyway: an offset of a packet pointer has 16 bits.
-        let at = at as usize & (PORTION as usize - 1);
-        // SAFETY: the helper checks the address; `byte` has the one byte asked for.
-        let failed =
-            unsafe { bpf_probe_read_kernel((&raw mut byte).cast(), 1, self.0.add(at).cast()) };
-        (failed == 0).then_some(byte)
-    }
-}
 
 /// A client sends. Runs once for every part of a message that its verdict on the part before does not cover.
 #[inline(always)]
@@ -144,18 +83,6 @@ pub fn client_request(ctx: &SkMsgContext) -> u32 {
     // SAFETY: the kernel hands a valid context. Bytes after this part run the program again.
     unsafe { bpf_msg_apply_bytes(msg, part) };
     PASS
-}
-
-/// Sends the message on through the client's own connection.
-#[inline(always)]
-fn redirect_to_anchor(msg: *mut sk_msg_md, cookie: u64) -> bool {
-    let mut key = cookie;
-    // SAFETY: the kernel hands a valid context; `key` is of the map's key type.
-    let verdict = unsafe {
-        let map = (&raw const CLIENTS).cast_mut().cast();
-        bpf_msg_redirect_hash(msg, map, (&raw mut key).cast(), 0)
-    };
-    verdict == i64::from(PASS)
 }
 
 /// What becomes of the first `client.part` bytes of the message.
@@ -365,59 +292,6 @@ fn refuse(client: &mut Client) -> u32 {
     sk_action::SK_DROP
 }
 
-/// Whether an answer of the kernel's is not in the client's queue yet.
-#[inline(always)]
-fn is_owed(client: &Client, socket: *mut c_void) -> bool {
-    client.lease != 0 && (in_flight(client) || backlog::queued(socket).unwrap_or(0) != 0)
-}
-
-/// Whether the client's last lease has not seen its whole response yet.
-#[inline(always)]
-fn in_flight(client: &Client) -> bool {
-    if client.lease == 0 {
-        return false;
-    }
-    let Some(upstream) = upstream(client.slot) else {
-        return false;
-    };
-    upstream.client == client.cookie
-        && upstream.lease == client.lease
-        && upstream.done != client.lease
-}
-
-/// Tells user space which exchange comes before the request passed to it, and leaves that exchange's response to it as well unless
-/// it has begun: redirected bytes are queued some time after the program's verdict, and user space cannot see when.
-/// `false` if there is no room to tell it.
-#[inline(always)]
-fn wait_for(client: &Client) -> bool {
-    let waiting = Waiting {
-        lease: client.lease,
-        slot: client.slot,
-        reserved: 0,
-    };
-    if WAITING.insert(client.cookie, waiting, 0).is_err() {
-        return false;
-    }
-    if in_flight(client)
-        && let Some(upstream) = upstream(client.slot)
-    {
-        // Should the exchange be over by now, somebody else's response takes the longer way once.
-        upstream.pipelined = 1;
-    }
-    true
-}
-
-/// Whether the application has read everything that user space answered: then the kernel may answer again without
-/// overtaking (a socket's redirected bytes are read before its TCP bytes).
-#[inline(always)]
-fn caught_up(client: &Client, socket: *mut c_void) -> bool {
-    // SAFETY: the value is read at once; only this client's close removes it.
-    let Some(answered) = (unsafe { ANSWERED.get(client.cookie) }) else {
-        return client.passed == 0;
-    };
-    answered.requests == client.passed && tcp::bytes_consumed(socket) == Some(answered.bytes)
-}
-
 #[inline(always)]
 fn route(
     msg: *mut sk_msg_md,
@@ -499,21 +373,4 @@ fn begin_exchange(upstream: &mut Upstream, client: &mut Client, slot: u32) {
     client.lease = upstream.lease;
     client.mode = MODE_KERNEL;
     client.redirected = 1;
-}
-
-/// Points the message at the leased upstream; `false` if its socket is gone.
-#[inline(always)]
-fn redirect(msg: *mut sk_msg_md, local: bool, slot: u32) -> bool {
-    let mut key = slot;
-    // SAFETY: the kernel hands a valid context; `key` is of the maps' key type.
-    let verdict = unsafe {
-        if local {
-            let map = (&raw const SERVERS).cast_mut().cast();
-            bpf_msg_redirect_hash(msg, map, (&raw mut key).cast(), u64::from(BPF_F_INGRESS))
-        } else {
-            let map = (&raw const UPSTREAM_SOCKETS).cast_mut().cast();
-            bpf_msg_redirect_hash(msg, map, (&raw mut key).cast(), 0)
-        }
-    };
-    verdict == i64::from(PASS)
 }

@@ -17,7 +17,7 @@ use crate::counter::count;
 use crate::generation;
 use crate::lease::{give_back, upstream};
 use crate::maps::{CLIENTS, RELAYS, SERVER};
-use crate::request::{copy, follow, sender};
+use crate::message::{copy, follow, sender};
 
 const PASS: u32 = sk_action::SK_PASS;
 

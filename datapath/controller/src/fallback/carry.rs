@@ -26,14 +26,16 @@ pub(super) async fn carry(
     upstream: &TcpStream,
 ) -> anyhow::Result<()> {
     let anchor = client.anchor;
-    let large = client.node.large.try_acquire();
-    let _narrow = large.is_ok().then(|| Widened::new(anchor.socket()));
-    let mut bytes = vec![0; if large.is_ok() { LARGE } else { SMALL }];
+    let permit = client.node.large.try_acquire();
+    let portion = if permit.is_ok() { LARGE } else { SMALL };
+    // Dropped before the permit: the buffer is small again when somebody else's may be large.
+    let _wide = permit.is_ok().then(|| Widened::new(anchor.socket()));
+    let mut bytes = vec![0; portion.min(left as usize)];
     while left > 0 {
         // Not before there is room: what waits here would wait in the server otherwise.
         anchor.socket().writable().await?;
         upstream.readable().await?;
-        let most = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        let most = bytes.len().min(left as usize);
         let count = match upstream.try_read(&mut bytes[..most]) {
             Ok(0) => bail!("the server hung up {left} bytes before the end of its response"),
             Ok(count) => count,
