@@ -95,6 +95,9 @@ pub struct Client {
     pub redirected: u32,
     /// 1 while more of a chunked request that user space serves is to come.
     pub following: u32,
+    /// Sends that the current request has come in which has a place for large messages; 0 = it needs none.
+    pub sends: u32,
+    reserved: u32,
     /// The chunked body of the current request, if it has one and user space serves it.
     pub chunks: Chunks,
     /// Scratch for the request head.
@@ -112,6 +115,11 @@ pub struct Server {
     /// Bytes of the message at hand that follow the end of a response; 0 = none.
     pub rest: u32,
 }
+
+/// `client_backlog`: something that was redirected to the client is not in its queue yet.
+pub const QUEUEING: i32 = 1;
+/// `client_backlog`: something that was redirected to the client lies in its queue.
+pub const UNREAD: i32 = 2;
 
 /// What a passed request must wait for: value of `WAITING`, keyed by the client's cookie.
 #[repr(C)]

@@ -73,3 +73,10 @@ pub const LEASE_TRIES: u32 = 4;
 /// Largest message (head and body) that takes the in-kernel path, bytes. The redirect has no flow control, so this and
 /// "one exchange in flight per client" bound the memory a slow reader can hold.
 pub const MESSAGE_MAX: u64 = 64 * 1024;
+/// Largest message that the kernel takes while there is a place for it (`runtime/large.rs`), bytes: a body of 16 MiB and its head.
+pub const LARGE_MAX: u64 = (16 << 20) + MESSAGE_MAX;
+/// Messages over [`MESSAGE_MAX`] that the kernel carries at once, and so the readers that may let one lie.
+pub const LARGE_PLACES: u32 = 4;
+/// Sends that a message over [`MESSAGE_MAX`] may come in. Each costs the kernel a `struct sk_msg` (0.7 KiB) until it is read, so this bounds
+/// what a place holds when the pieces are small; at 256 bytes a piece it is the same as [`LARGE_MAX`].
+pub const LARGE_SENDS_MAX: u32 = 1 << 16;

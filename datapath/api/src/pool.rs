@@ -20,6 +20,8 @@ pub const LEASED: u32 = 3;
 pub const RELAY: u32 = 4;
 /// No longer usable; the controller closes it and makes the slot vacant.
 pub const RETIRED: u32 = 5;
+/// Answered while the leaseholder still sends its request, which the server goes on to get; retired when either is done with it.
+pub const LINGERING: u32 = 6;
 
 /// The connection works.
 pub const ALIVE: u32 = 0;
@@ -42,8 +44,12 @@ pub struct Upstream {
     pub endpoint: u32,
     /// Cookie of the server's accepted socket when it is on this node and enrolled; 0 = reach it through TCP.
     pub server: u64,
+    /// That socket's address in the kernel, good for reading while it is in `SERVERS`.
+    pub server_socket: u64,
     /// Cookie of the leaseholder's socket.
     pub client: u64,
+    /// The leaseholder's socket: its address in the kernel, good for reading while the lease is open.
+    pub client_socket: u64,
     /// Number of the current or last lease of this slot, from 1.
     pub lease: u64,
     /// The last lease whose response was complete.
@@ -59,6 +65,9 @@ pub struct Upstream {
     pub sending: u32,
     /// 1 once the leaseholder sent another request: user space answers that one, so it must deliver this response too.
     pub pipelined: u32,
+    /// Sends that a response has come in so far which has a [`Place`]; 0 = it needs none.
+    pub sends: u32,
+    reserved: u32,
     /// The chunked body of the current response.
     pub chunks: Chunks,
     /// Scratch for the response head; one exchange at a time, so one user at a time.
@@ -111,4 +120,20 @@ pub struct Pool {
 pub struct Donation {
     /// The slot that becomes free, or is to be free no more.
     pub slot: u32,
+}
+
+/// What lets one message over `MESSAGE_MAX` through the kernel: taken until its exchange is over and its reader has read it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    /// Guards `slot` and `lease`; only kernel programs take it.
+    pub lock: bpf_spin_lock,
+    /// The slot of the exchange that has the place.
+    pub slot: u32,
+    /// Number of that exchange's lease; 0 = nobody has had the place.
+    pub lease: u64,
+    /// The reader's socket: its address in the kernel.
+    pub reader: u64,
+    /// The reader's cookie, to see whether the socket at that address is still the reader.
+    pub cookie: u64,
 }

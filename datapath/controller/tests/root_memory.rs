@@ -160,3 +160,36 @@ fn a_client_at_its_memory_limit_gets_nothing_wrong() {
         }
     }
 }
+
+/// What is larger than everybody may let lie asks for room first, and travels by TCP where there is none.
+#[test]
+fn a_large_answer_to_a_client_at_its_memory_limit_comes_whole() {
+    const LARGE: usize = 1_000_000;
+    if !root("a_large_answer_to_a_client_at_its_memory_limit_comes_whole") {
+        return;
+    }
+    let mesh = Mesh::local("memory-large");
+    let mut client = mesh.connect();
+    mesh.warm(&mut client, &[("/one", "")]);
+    let path = format!("/one?size={LARGE}");
+    let mut large = || mesh.counted(|| assert_eq!(client.get(&path, "").body.len(), LARGE));
+    assert_eq!(large(), (1, 0));
+    let Some(limit) = Limit::on(mesh.client.id()) else {
+        println!("SKIP: there is no {CONTROLLER}/memory.kmem.tcp.limit_in_bytes");
+        return;
+    };
+    // Sockets are charged to the group that made them.
+    let mut limited = mesh.connect();
+    mesh.warm(&mut limited, &[("/one", "")]);
+    for _ in 0..5 {
+        let counted = mesh.counted(|| assert_eq!(limited.get(&path, "").body.len(), LARGE));
+        assert_eq!(
+            counted,
+            (0, 1),
+            "there is no room for {LARGE} bytes in {LIMIT}"
+        );
+    }
+    limit.set("-1");
+    let counted = mesh.counted(|| assert_eq!(limited.get(&path, "").body.len(), LARGE));
+    assert_eq!(counted, (1, 0), "there is room again");
+}

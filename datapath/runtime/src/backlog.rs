@@ -5,9 +5,12 @@
 //! user space answer asks here whether anything is on its way.
 
 use core::ffi::c_void;
+use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release, bpf_skc_to_tcp_sock};
 use aya_ebpf::programs::TcContext;
+
+use kmesh_api::exchange::{QUEUEING, UNREAD};
 
 use crate::maps::CLIENTS;
 use crate::probe_read::read;
@@ -18,6 +21,9 @@ static SOCK_USER_DATA: u32 = 0;
 /// Offset of `sk_psock.ingress_skb.qlen`, set by the loader.
 #[unsafe(no_mangle)]
 static PSOCK_BACKLOG: u32 = 0;
+/// Offset of `sk_psock.ingress_msg`, set by the loader.
+#[unsafe(no_mangle)]
+static PSOCK_INGRESS: u32 = 0;
 /// Low bits of `sk_user_data` that say what it points to (`SK_USER_DATA_PTRMASK`).
 const FLAGS: usize = 7;
 
@@ -27,17 +33,38 @@ const FLAGS: usize = 7;
 /// wait, not for deciding that a client is ahead of its answers.
 #[inline(always)]
 pub(crate) fn queued(socket: *mut c_void) -> Option<u32> {
-    // SAFETY: the helper takes any socket pointer and answers null for one that is not TCP.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(socket) }.cast::<c_void>();
-    if tcp.is_null() {
-        return None;
-    }
-    let user_data: usize = read(tcp, &raw const SOCK_USER_DATA)?;
-    let psock = (user_data & !FLAGS) as *const c_void;
-    read(psock, &raw const PSOCK_BACKLOG)
+    read(psock(readable(socket)?)?, &raw const PSOCK_BACKLOG)
 }
 
-/// `client_backlog`: the same for the client whose cookie follows the packet's Ethernet header. 0 if there is no such client.
+/// The socket as an address that can be read from.
+#[inline(always)]
+fn readable(socket: *mut c_void) -> Option<*const c_void> {
+    // SAFETY: the helper takes any socket pointer and answers null for one that is not TCP.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(socket) }.cast::<c_void>();
+    if tcp.is_null() { None } else { Some(tcp) }
+}
+
+/// Whether something that was redirected to `socket`, which is in a socket map, lies in its queue.
+#[inline(always)]
+pub(crate) fn has_unread(socket: *const c_void) -> Option<bool> {
+    let psock = psock(socket)?;
+    // An empty list's head points to itself (`INIT_LIST_HEAD`).
+    let first: usize = read(psock, &raw const PSOCK_INGRESS)?;
+    // SAFETY: a constant of this object, set before it was loaded.
+    let head =
+        (psock as usize).wrapping_add(unsafe { read_volatile(&raw const PSOCK_INGRESS) } as usize);
+    Some(first != head)
+}
+
+/// The `struct sk_psock` of a socket in a socket map.
+#[inline(always)]
+fn psock(socket: *const c_void) -> Option<*const c_void> {
+    let user_data: usize = read(socket, &raw const SOCK_USER_DATA)?;
+    Some((user_data & !FLAGS) as *const c_void)
+}
+
+/// `client_backlog`: whether any of them are left ([`QUEUEING`]), and whether the queue holds anything ([`UNREAD`]), for the client whose cookie
+/// follows the packet's Ethernet header. 0 if there is no such client.
 #[inline(always)]
 pub fn of_client(ctx: &TcContext) -> i32 {
     const ETHERNET: usize = 14;
@@ -52,11 +79,9 @@ pub fn of_client(ctx: &TcContext) -> i32 {
     if socket.is_null() {
         return 0;
     }
-    let queued = queued(socket);
+    let queueing = queued(socket).is_some_and(|left| left != 0);
+    let unread = readable(socket).and_then(has_unread).unwrap_or(false);
     // SAFETY: the lookup took a reference, given back once.
     unsafe { bpf_sk_release(socket) };
-    match queued {
-        Some(queued) if queued < i32::MAX as u32 => queued as i32,
-        _ => 0,
-    }
+    (if queueing { QUEUEING } else { 0 }) | (if unread { UNREAD } else { 0 })
 }

@@ -13,7 +13,7 @@ use kmesh_api::Reason;
 use kmesh_api::exchange::{Client, Server};
 use kmesh_api::limits::{UPSTREAM_SEGMENTS, UPSTREAMS_MAX};
 use kmesh_api::pod::{Anchored, AnchoredKey};
-use kmesh_api::pool::{Connection, LEASED, RETIRED};
+use kmesh_api::pool::{Connection, LEASED, LINGERING, RETIRED};
 
 use crate::counter::count;
 use crate::maps::{
@@ -128,7 +128,10 @@ fn passive(ctx: &SockOpsContext) {
     clamp(ctx);
     if let Some(upstream) = UPSTREAMS.get_ptr_mut(slot) {
         // SAFETY: a live array value; the controller waits for this field and writes it only when the slot is vacant.
-        unsafe { (*upstream).server = cookie };
+        unsafe {
+            (*upstream).server_socket = socket as u64;
+            (*upstream).server = cookie;
+        }
     }
 }
 
@@ -177,11 +180,12 @@ fn closed(ctx: &SockOpsContext) {
     if let Some(upstream) = UPSTREAMS.get_ptr_mut(client.slot) {
         // SAFETY: a live array value; the leaseholder is the one who may end the lease.
         let upstream = unsafe { &mut *upstream };
-        if upstream.client == client.cookie
-            && upstream.lease == client.lease
-            && upstream.done != client.lease
-            && upstream.state == LEASED
-        {
+        if upstream.client != client.cookie || upstream.lease != client.lease {
+            return;
+        }
+        if upstream.state == LINGERING {
+            upstream.state = RETIRED;
+        } else if upstream.state == LEASED && upstream.done != client.lease {
             upstream.state = RETIRED;
             count(Reason::ClientGone);
         }

@@ -6,7 +6,7 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
 use kmesh_api::limits::{POOL_MAX, UPSTREAMS_MAX};
-use kmesh_api::pool::{ALIVE, FREE, PoolKey, RETIRED, Upstream};
+use kmesh_api::pool::{ALIVE, FREE, LINGERING, PoolKey, RETIRED, Upstream};
 
 use crate::maps::{POOLS, UPSTREAMS};
 
@@ -103,8 +103,12 @@ pub fn give_back(upstream: &mut Upstream, slot: u32) {
         pod: upstream.pod,
         endpoint: upstream.endpoint,
     };
+    if upstream.sending != 0 {
+        upstream.state = LINGERING;
+        return;
+    }
     upstream.state = FREE;
-    if upstream.dead != ALIVE || upstream.sending != 0 || !push(&key, slot) {
+    if upstream.dead != ALIVE || !push(&key, slot) {
         upstream.state = RETIRED;
     }
 }

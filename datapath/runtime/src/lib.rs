@@ -15,6 +15,7 @@ pub mod dice;
 pub mod donate;
 pub mod established;
 pub mod generation;
+mod large;
 pub mod lease;
 pub mod maps;
 mod message;

@@ -5,9 +5,11 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage, SockHa
 use aya_ebpf::macros::btf_map;
 use kmesh_api::Image;
 use kmesh_api::exchange::{Answered, Client, Server, Waiting};
-use kmesh_api::limits::{CLIENTS_MAX, CLUSTERS_MAX, PODS_MAX, POOLS_MAX, UPSTREAMS_MAX};
+use kmesh_api::limits::{
+    CLIENTS_MAX, CLUSTERS_MAX, LARGE_PLACES, PODS_MAX, POOLS_MAX, UPSTREAMS_MAX,
+};
 use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
-use kmesh_api::pool::{Connection, Pool, PoolKey, Upstream};
+use kmesh_api::pool::{Connection, Place, Pool, PoolKey, Upstream};
 use kmesh_api::reason::REASONS;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -53,6 +55,9 @@ pub static UPSTREAMS: Array<Upstream, UPSTREAMS_MAX, MMAPABLE> = Array::new();
 /// The free lists.
 #[btf_map]
 pub static POOLS: HashMap<PoolKey, Pool, { POOLS_MAX as usize }, NO_PREALLOC> = HashMap::new();
+/// Places for large messages.
+#[btf_map]
+pub static PLACES: Array<Place, { LARGE_PLACES as usize }> = Array::new();
 /// Exchanges that pipelined requests must wait for.
 #[btf_map]
 pub static WAITING: HashMap<u64, Waiting, { CLIENTS_MAX as usize }, NO_PREALLOC> = HashMap::new();

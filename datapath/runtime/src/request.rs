@@ -20,9 +20,9 @@ use core::sync::atomic::{Ordering, compiler_fence};
 use kmesh_api::Reason;
 use kmesh_api::exchange::{Client, MODE_KERNEL, MODE_PINNED, MODE_USER};
 use kmesh_api::head::flag;
-use kmesh_api::limits::{ENDPOINTS_MAX, HEAD_MAX, LEASE_TRIES};
+use kmesh_api::limits::{ENDPOINTS_MAX, HEAD_MAX, LEASE_TRIES, MESSAGE_MAX};
 use kmesh_api::listener::CLASS_ANCHORED;
-use kmesh_api::pool::{ALIVE, LEASED, PoolKey, RELAY, RETIRED, Upstream};
+use kmesh_api::pool::{ALIVE, LEASED, LINGERING, PoolKey, RELAY, RETIRED, Upstream};
 use kmesh_orchestration::http1::chunked::{self, Followed};
 use kmesh_orchestration::http1::{Length, Outcome, admit, begin_request, request_length, scan};
 use kmesh_orchestration::{decide, listener};
@@ -30,7 +30,8 @@ use kmesh_orchestration::{decide, listener};
 use crate::counter::{count, count_number};
 use crate::dice::KernelDice;
 use crate::generation;
-use crate::lease::{pop, upstream};
+use crate::large;
+use crate::lease::{pop, push, upstream};
 use crate::maps::CLIENT;
 use crate::message::{copy, follow, redirect, redirect_to_anchor, sender};
 use crate::owed::{caught_up, in_flight, is_owed, wait_for};
@@ -241,9 +242,10 @@ fn body(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
         return PASS;
     }
     if let Some(leased) = upstream(client.slot)
-        && (leased.state == LEASED || leased.state == RELAY)
+        && (leased.state == LEASED || leased.state == RELAY || leased.state == LINGERING)
         && leased.client == client.cookie
         && leased.lease == client.lease
+        && large::count_request(client, leased)
         && redirect(msg, leased.server != 0, client.slot)
     {
         if client.remaining == 0 {
@@ -252,8 +254,7 @@ fn body(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
         client.redirected = 1;
         return PASS;
     }
-    // The upstream died under the request, or its answer was complete before the request was. The bytes have nowhere to
-    // go; the controller ends the connection.
+    // The upstream died under the request. The bytes have nowhere to go; the controller ends the connection.
     count(Reason::UpstreamGone);
     sk_action::SK_DROP
 }
@@ -332,12 +333,18 @@ fn route(
             pod: client.pod,
             endpoint,
         },
+        total,
     )
 }
 
 /// Leases an upstream and sends the message to it. Entries whose connection died are retired on the way.
 #[inline(always)]
-fn lease(msg: *mut sk_msg_md, client: &mut Client, key: &PoolKey) -> Result<(), Reason> {
+fn lease(
+    msg: *mut sk_msg_md,
+    client: &mut Client,
+    key: &PoolKey,
+    total: u64,
+) -> Result<(), Reason> {
     // Dead entries are rare; after LEASE_TRIES of them user space serves the request and cleans up.
     for _ in 0..LEASE_TRIES {
         let Some(slot) = pop(key) else {
@@ -347,25 +354,39 @@ fn lease(msg: *mut sk_msg_md, client: &mut Client, key: &PoolKey) -> Result<(), 
             return Err(Reason::NoUpstream);
         };
         let local = upstream.server != 0;
+        client.sends = 0;
+        if upstream.dead == ALIVE && total > MESSAGE_MAX {
+            if !large::admit_request(upstream, slot, total) {
+                if !push(key, slot) {
+                    upstream.state = RETIRED;
+                }
+                return Err(Reason::Large);
+            }
+            client.sends = 1;
+        }
         if upstream.dead == ALIVE && redirect(msg, local, slot) {
-            begin_exchange(upstream, client, slot);
+            begin_exchange(upstream, client, sender(msg), slot);
             count(if local { Reason::Local } else { Reason::Remote });
             return Ok(());
         }
+        // Nobody has that lease any more, nor a place for it.
+        upstream.lease = upstream.lease.wrapping_add(1);
         upstream.state = RETIRED;
     }
     Err(Reason::NoUpstream)
 }
 
 #[inline(always)]
-fn begin_exchange(upstream: &mut Upstream, client: &mut Client, slot: u32) {
+fn begin_exchange(upstream: &mut Upstream, client: &mut Client, socket: *mut c_void, slot: u32) {
     upstream.client = client.cookie;
+    upstream.client_socket = socket as u64;
     // The controller looks meanwhile (`Record::open_lease`).
     compiler_fence(Ordering::Release);
     upstream.lease = upstream.lease.wrapping_add(1);
     upstream.remaining = 0;
     upstream.answered = 0;
     upstream.pipelined = 0;
+    upstream.sends = 0;
     upstream.sending = u32::from(client.remaining > 0);
     upstream.head_request = u32::from(client.head.flags & flag::HEAD_METHOD != 0);
     upstream.state = LEASED;

@@ -15,6 +15,7 @@ use kmesh_orchestration::http1::{Length, Outcome, begin_response, response_lengt
 
 use crate::counter::count;
 use crate::generation;
+use crate::large;
 use crate::lease::{give_back, upstream};
 use crate::maps::{CLIENTS, RELAYS, SERVER};
 use crate::message::{copy, follow, sender};
@@ -79,14 +80,16 @@ pub fn server_response(ctx: &SkMsgContext) -> u32 {
         };
         if !begin(image, upstream, |chunks, from| {
             follow(msg, chunks, from, size)
-        }) {
+        }) && !large::admit_response(upstream, slot)
+        {
             return relay(upstream, slot);
         }
         if upstream.remaining < u64::from(size) {
-            // More than the response: user space tells where it ends and does not use the upstream again.
-            upstream.remaining = 0;
+            // More than the response: user space carries what belongs to it and does not use the upstream again.
             return relay(upstream, slot);
         }
+    } else if !large::count_response(upstream) {
+        return relay(upstream, slot);
     }
     let rest = upstream.remaining;
     let part = if rest < u64::from(size) {

@@ -18,6 +18,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use kmesh_api::exchange::QUEUEING;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -48,8 +49,21 @@ async fn find(node: &Node, client: u64) -> Option<Arc<Anchor>> {
 /// Whether the kernel has answered this client with something that is not in its queue yet, where what is sent from here would
 /// be read before it.
 fn is_queueing(node: &Node, client: u64) -> bool {
+    backlog(node, client) & QUEUEING != 0
+}
+
+fn backlog(node: &Node, client: u64) -> i32 {
     // An error says that the datapath is gone, and with it what it had to queue.
-    node.datapath().backlog(client).is_ok_and(|left| left > 0)
+    node.datapath().backlog(client).unwrap_or(0)
+}
+
+/// Waits until the client has read all that the kernel has given it: one message must not come in two queues, or a reader may take the
+/// end of the first for the end of all there is.
+async fn read(node: &Node, client: u64) {
+    const POLL: Duration = Duration::from_millis(1);
+    while node.anchors().contains_key(&client) && backlog(node, client) != 0 {
+        sleep(POLL).await;
+    }
 }
 
 /// Waits until all that the kernel has answered this client with is in its queue.
@@ -72,7 +86,7 @@ pub async fn relay(
     let Some(anchor) = find(node, record.client()).await else {
         bail!("the client is gone");
     };
-    queued(node, record.client()).await;
+    read(node, record.client()).await;
     let client = Leaseholder {
         node,
         record,

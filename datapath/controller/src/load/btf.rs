@@ -107,6 +107,8 @@ pub struct Offsets {
     pub user_data: u32,
     /// `sk_psock.ingress_skb.qlen`: buffers that were redirected to the socket and are not in its queue yet.
     pub backlog: u32,
+    /// `sk_psock.ingress_msg`: the queue of what was redirected to the socket.
+    pub ingress: u32,
 }
 
 impl Offsets {
@@ -128,6 +130,7 @@ impl Offsets {
             bytes_received: offset("tcp_sock", "bytes_received")?,
             user_data: offset("sock", "sk_user_data")?,
             backlog: offset("sk_psock", "ingress_skb")? + offset("sk_buff_head", "qlen")?,
+            ingress: offset("sk_psock", "ingress_msg")?,
         })
     }
 }

@@ -3,6 +3,7 @@
 pub mod btf;
 pub mod check;
 mod error;
+mod places;
 pub mod shared;
 mod size;
 
@@ -23,6 +24,7 @@ use kmesh_api::{Image, Reason};
 
 use self::btf::Offsets;
 pub use self::error::LoadError;
+use self::places::Places;
 use self::shared::Shared;
 pub use self::size::{MapSize, NotASize};
 
@@ -167,13 +169,18 @@ impl Datapath {
         Ok(self.ask("pool_withdraw", slot.to_ne_bytes())? == 0)
     }
 
-    /// Asks the kernel how many buffers that were redirected to a client, named by its cookie, are not in its queue yet; 0 if it
-    /// has gone.
+    /// Asks the kernel what a client, named by its cookie, has yet to get or to read of what was redirected to it: [`QUEUEING`], [`UNREAD`], both,
+    /// or 0, also if it has gone.
     ///
     /// # Errors
     /// [`LoadError::Program`] if the program could not run.
-    pub fn backlog(&mut self, client: u64) -> Result<u32, LoadError> {
-        self.ask("client_backlog", client.to_ne_bytes())
+    ///
+    /// [`QUEUEING`]: kmesh_api::exchange::QUEUEING
+    /// [`UNREAD`]: kmesh_api::exchange::UNREAD
+    pub fn backlog(&mut self, client: u64) -> Result<i32, LoadError> {
+        Ok(self
+            .ask("client_backlog", client.to_ne_bytes())?
+            .cast_signed())
     }
 
     /// Runs a program on what it is asked, behind an Ethernet header, for its return value.
@@ -240,6 +247,7 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
     }
     let btf = fs::read("/sys/kernel/btf/vmlinux").map_err(LoadError::NoBtf)?;
     let offsets = Offsets::find(&btf)?;
+    let places = Places::find(&btf);
     let mut loader = EbpfLoader::new();
     for size in sizes {
         loader.map_max_entries(size.map(), size.entries());
@@ -250,6 +258,14 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
         .override_global("TCP_BYTES_RECEIVED", &offsets.bytes_received, true)
         .override_global("SOCK_USER_DATA", &offsets.user_data, true)
         .override_global("PSOCK_BACKLOG", &offsets.backlog, true)
+        .override_global("PSOCK_INGRESS", &offsets.ingress, true)
+        .override_global("PLACES_USED", &places.used, true)
+        .override_global("SOCK_COOKIE", &places.cookie, true)
+        .override_global("SOCK_MEMCG", &places.memcg, true)
+        .override_global("MEMCG_COUNTER", &places.counter, true)
+        .override_global("COUNTER_USAGE", &places.usage, true)
+        .override_global("COUNTER_MAX", &places.max, true)
+        .override_global("COUNTER_PARENT", &places.parent, true)
         .load(kmesh_object::OBJECT)
         .map_err(LoadError::Object)
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kmesh_api::pool::{ALIVE, DEAD, FREE, LEASED, PoolKey, RELAY, RETIRED, UNWANTED};
+use kmesh_api::pool::{ALIVE, DEAD, FREE, LEASED, LINGERING, PoolKey, RELAY, RETIRED, UNWANTED};
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -153,6 +153,9 @@ fn reap(node: &Arc<Node>) -> Look {
                 node.upstreams.wake(slot);
             }
             _ => {}
+        }
+        if record.state() == LINGERING && (record.sending() == 0 || record.dead() == DEAD) {
+            record.set_state(RETIRED);
         }
         if record.state() == RETIRED {
             if record.sending() != 0 && record.done() == record.lease() {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kmesh_api::pool::{FREE, LEASED, PoolKey, RELAY, RETIRED, USER, VACANT};
+use kmesh_api::pool::{FREE, LEASED, LINGERING, PoolKey, RELAY, RETIRED, USER, VACANT};
 pub use kmesh_probe::status::Leases;
 use tokio::time::sleep;
 
@@ -77,7 +77,7 @@ fn look(node: &Arc<Node>) -> (Leases, Findings) {
         };
         match state {
             FREE => leases.free += 1,
-            LEASED => leases.leased += 1,
+            LEASED | LINGERING => leases.leased += 1,
             RELAY => leases.relayed += 1,
             RETIRED => leases.retired += 1,
             USER => leases.user += 1,
@@ -101,7 +101,7 @@ fn look(node: &Arc<Node>) -> (Leases, Findings) {
                 leases.abandoned += 1;
             }
         }
-        if matches!(state, FREE | LEASED | RELAY | RETIRED) && key.is_none() {
+        if matches!(state, FREE | LEASED | LINGERING | RELAY | RETIRED) && key.is_none() {
             find(format!("in state {state}, but nobody watches it"));
         }
         if state == VACANT && key.is_some() {

@@ -16,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use kmesh_api::limits::LARGE_PLACES;
 use kmesh_probe::Status;
 use kmesh_probe::status::Requests;
 use netns_lab::{Lab, PodSpec, ServiceSpec, Topology};
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 
 use self::agent::{Agent, agent};
 use self::config::{cluster, http, resources, route, tcp};
-use self::http::Client;
+use self::http::{Client, get};
 
 /// True if the test can run. A skip looks like a pass, so with CI=true it is a failure.
 pub(crate) fn root(test: &str) -> bool {
@@ -370,6 +371,28 @@ impl Mesh {
                 }
             });
         }
+    }
+
+    /// Readers that were sent a large answer of that many bytes each and have read none of it: one for each place that the kernel has.
+    pub(crate) fn occupy(&self, size: usize) -> Vec<Client> {
+        (0..LARGE_PLACES).map(|_| self.occupy_one(size)).collect()
+    }
+
+    /// One such reader.
+    pub(crate) fn occupy_one(&self, size: usize) -> Client {
+        let mut reader = self.connect();
+        self.warm(&mut reader, &[("/one", "")]);
+        let counted = self.counted(|| {
+            reader.send(get(&format!("/one?size={size}"), ""));
+            eventually("the answer lies in the reader's queue", || {
+                let leases = self.status().leases;
+                (leases.leased + leases.relayed == 0)
+                    .then_some(())
+                    .ok_or(format!("{leases:?}"))
+            });
+        });
+        assert_eq!(counted, (1, 0), "there is no place");
+        reader
     }
 
     /// Ends the daemon with a signal and waits for its end.

@@ -2,7 +2,7 @@
 
 use kmesh_api::Reason;
 use kmesh_api::head::{Head, flag};
-use kmesh_api::limits::MESSAGE_MAX;
+use kmesh_api::limits::LARGE_MAX;
 
 /// Where a message ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub fn admit<const N: usize>(head: &Head<N>, total: u64) -> Result<(), Reason> {
     if head.flags & flag::EXPECT != 0 {
         return Err(Reason::Expect);
     }
-    if total > MESSAGE_MAX {
+    if total > LARGE_MAX {
         return Err(Reason::Large);
     }
     Ok(())

@@ -1,0 +1,218 @@
+//! Places for large messages.
+//!
+//! A redirect has no flow control: when the reader stops, all of the message lies in its queue. Up to `MESSAGE_MAX` bytes anybody may
+//! let lie. A longer message needs one of a few places, which it keeps until it was read, so that readers who stop hold no more
+//! than these; whoever finds none travels by TCP. The choice falls at the message's head and for all of it: a reader
+//! whose message came in part by the redirect and in part by TCP might wait for ever (ARCHITECTURE, "What a socket map changes").
+
+use core::ffi::c_void;
+use core::ptr::read_volatile;
+
+use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
+use kmesh_api::exchange::Client;
+use kmesh_api::limits::{LARGE_MAX, LARGE_PLACES, LARGE_SENDS_MAX, MESSAGE_MAX};
+use kmesh_api::pool::{DEAD, FREE, LEASED, LINGERING, Place, Upstream};
+
+use crate::backlog::has_unread;
+use crate::lease::upstream;
+use crate::maps::PLACES;
+use crate::probe_read::read;
+
+/// How many places this node has memory for, set by the loader.
+#[unsafe(no_mangle)]
+static PLACES_USED: u32 = 0;
+/// Offset of `sock.__sk_common.skc_cookie`, set by the loader.
+#[unsafe(no_mangle)]
+static SOCK_COOKIE: u32 = 0;
+/// Offset of `sock.sk_memcg`, set by the loader.
+#[unsafe(no_mangle)]
+static SOCK_MEMCG: u32 = 0;
+/// Offset of the counter that the memory controller charges sockets to (`mem_cgroup.memory`, or `tcpmem` of version 1), set by the loader.
+#[unsafe(no_mangle)]
+static MEMCG_COUNTER: u32 = 0;
+/// Offset of `page_counter.usage`, set by the loader.
+#[unsafe(no_mangle)]
+static COUNTER_USAGE: u32 = 0;
+/// Offset of `page_counter.max`, set by the loader.
+#[unsafe(no_mangle)]
+static COUNTER_MAX: u32 = 0;
+/// Offset of `page_counter.parent`, set by the loader.
+#[unsafe(no_mangle)]
+static COUNTER_PARENT: u32 = 0;
+
+/// Who gets a large message.
+struct Reader {
+    /// The address of its socket, for reading.
+    socket: *const c_void,
+    cookie: u64,
+}
+
+/// Gives the response that `exchange` has begun a place at its leaseholder's; `false` if it must go by TCP.
+#[inline(always)]
+pub(crate) fn admit_response(exchange: &mut Upstream, slot: u32) -> bool {
+    let reader = Reader {
+        socket: exchange.client_socket as *const c_void,
+        cookie: exchange.client,
+    };
+    let total = exchange.remaining;
+    if total <= MESSAGE_MAX || total > LARGE_MAX || !claim(&reader, total, slot, exchange.lease) {
+        return false;
+    }
+    exchange.sends = 1;
+    exchange.answered = 1;
+    true
+}
+
+/// Gives a request of `total` bytes a place at its server's, in the exchange that `exchange` is about to begin; `false` if it must go by TCP.
+#[inline(always)]
+pub(crate) fn admit_request(exchange: &Upstream, slot: u32, total: u64) -> bool {
+    let reader = Reader {
+        socket: exchange.server_socket as *const c_void,
+        cookie: exchange.server,
+    };
+    // Only a queue on this node can be seen, and a TCP connection that is full has no way to stop another one's sender.
+    exchange.server != 0 && claim(&reader, total, slot, exchange.lease.wrapping_add(1))
+}
+
+/// Counts one more send of a response; `false` if its reader lets too many lie, and the rest must go by TCP.
+#[inline(always)]
+pub(crate) fn count_response(exchange: &mut Upstream) -> bool {
+    count(&mut exchange.sends, exchange.client_socket)
+}
+
+/// The same for a request. There is no other way for the rest of that one, so the exchange is over.
+#[inline(always)]
+pub(crate) fn count_request(client: &mut Client, exchange: &mut Upstream) -> bool {
+    let counted = count(&mut client.sends, exchange.server_socket);
+    if !counted {
+        exchange.dead = DEAD;
+    }
+    counted
+}
+
+#[inline(always)]
+fn count(sends: &mut u32, reader: u64) -> bool {
+    if *sends == 0 {
+        return true;
+    }
+    *sends = sends.wrapping_add(1);
+    if *sends > LARGE_SENDS_MAX {
+        if has_unread(reader as *const c_void) != Some(false) {
+            return false;
+        }
+        *sends = 1;
+    }
+    true
+}
+
+/// Takes a free place for a message of `total` bytes to `reader`, in the exchange with that number.
+#[inline(always)]
+fn claim(reader: &Reader, total: u64, slot: u32, lease: u64) -> bool {
+    if !has_room(reader.socket, total) {
+        return false;
+    }
+    // SAFETY: a constant of this object, set before it was loaded.
+    let places = unsafe { read_volatile(&raw const PLACES_USED) };
+    // A few at most, and a place that somebody else takes in this moment is as good as taken.
+    for number in 0..LARGE_PLACES {
+        if number >= places {
+            break;
+        }
+        let Some(place) = PLACES.get_ptr_mut(number) else {
+            break;
+        };
+        // SAFETY: a live array value, here and below; every field is one word.
+        let seen = unsafe {
+            (
+                read_volatile(&raw const (*place).slot),
+                read_volatile(&raw const (*place).lease),
+            )
+        };
+        if is_taken(place, seen.0, seen.1) {
+            continue;
+        }
+        let mut taken = false;
+        // SAFETY: the lock belongs to this value, and nothing is called while it is held.
+        unsafe {
+            bpf_spin_lock((&raw mut (*place).lock).cast());
+            if (*place).slot == seen.0 && (*place).lease == seen.1 {
+                (*place).slot = slot;
+                (*place).lease = lease;
+                (*place).reader = reader.socket as u64;
+                (*place).cookie = reader.cookie;
+                taken = true;
+            }
+            bpf_spin_unlock((&raw mut (*place).lock).cast());
+        }
+        if taken {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether the exchange that has the place goes on, or has ended and its reader has not read everything.
+#[inline(always)]
+fn is_taken(place: *const Place, slot: u32, lease: u64) -> bool {
+    if lease == 0 {
+        return false;
+    }
+    if let Some(exchange) = upstream(slot) {
+        let goes_on = exchange.state == LEASED || exchange.state == LINGERING;
+        let begins = exchange.state == FREE && exchange.lease.wrapping_add(1) == lease;
+        if (goes_on && exchange.lease == lease) || begins {
+            return true;
+        }
+    }
+    // SAFETY: a live array value; whoever takes the place meanwhile has a lease of its own, and then this place is not free.
+    let (reader, cookie) = unsafe {
+        (
+            read_volatile(&raw const (*place).reader),
+            read_volatile(&raw const (*place).cookie),
+        )
+    };
+    let reader = reader as *const c_void;
+    // A closed socket's memory may be another socket's by now, or nothing's.
+    read::<u64>(reader, &raw const SOCK_COOKIE) == Some(cookie)
+        && has_unread(reader).unwrap_or(false)
+}
+
+/// Memory cgroups above a socket's that are looked at; a container of Kubernetes has six.
+const LEVELS: u32 = 10;
+
+/// Whether the reader's memory cgroups would bear `total` bytes twice: what is redirected to a queue that may not grow is lost.
+#[inline(always)]
+fn has_room(reader: *const c_void, total: u64) -> bool {
+    /// Low bits of pointers that are flags, as in `sk_user_data`.
+    const FLAGS: usize = 7;
+    const PAGE: u64 = 4096;
+    let wanted = total * 2 / PAGE;
+    let Some(group) = read::<usize>(reader, &raw const SOCK_MEMCG) else {
+        return false;
+    };
+    let group = group & !FLAGS;
+    if group == 0 {
+        return true;
+    }
+    // SAFETY: a constant of this object, set before it was loaded.
+    let mut counter =
+        group.wrapping_add(unsafe { read_volatile(&raw const MEMCG_COUNTER) } as usize);
+    for _ in 0..LEVELS {
+        let here = counter as *const c_void;
+        let (Some(usage), Some(most), Some(parent)) = (
+            read::<u64>(here, &raw const COUNTER_USAGE),
+            read::<u64>(here, &raw const COUNTER_MAX),
+            read::<usize>(here, &raw const COUNTER_PARENT),
+        ) else {
+            return false;
+        };
+        if most < usage.wrapping_add(wanted) {
+            return false;
+        }
+        if parent == 0 {
+            return true;
+        }
+        counter = parent;
+    }
+    false
+}
