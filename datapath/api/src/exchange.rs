@@ -97,7 +97,8 @@ pub struct Client {
     pub following: u32,
     /// Sends that the current request has come in which has a place for large messages; 0 = it needs none.
     pub sends: u32,
-    reserved: u32,
+    /// The endpoint that was chosen for the current request, by its id.
+    pub endpoint: u32,
     /// The chunked body of the current request, if it has one and user space serves it.
     pub chunks: Chunks,
     /// Scratch for the request head.
@@ -116,9 +117,9 @@ pub struct Server {
     pub rest: u32,
 }
 
-/// `client_backlog`: something that was redirected to the client is not in its queue yet.
+/// `client_backlog`, `server_backlog`: something that was redirected to the socket is not in its queue yet.
 pub const QUEUEING: i32 = 1;
-/// `client_backlog`: something that was redirected to the client lies in its queue.
+/// `client_backlog`, `server_backlog`: something that was redirected to the socket lies in its queue.
 pub const UNREAD: i32 = 2;
 
 /// What a passed request must wait for: value of `WAITING`, keyed by the client's cookie.
@@ -127,6 +128,21 @@ pub const UNREAD: i32 = 2;
 pub struct Waiting {
     /// The lease that was in flight when the client pipelined the passed request.
     pub lease: u64,
+    /// The slot of that lease.
+    pub slot: u32,
+    /// Padding; zero.
+    pub reserved: u32,
+}
+
+/// A request of which user space must send the rest on: value of `SPILLED`, keyed by the client's cookie. All that the client's connection
+/// brings next belongs to it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spilled {
+    /// The lease that it began with.
+    pub lease: u64,
+    /// Bytes that are left.
+    pub left: u64,
     /// The slot of that lease.
     pub slot: u32,
     /// Padding; zero.

@@ -77,6 +77,6 @@ pub const MESSAGE_MAX: u64 = 64 * 1024;
 pub const LARGE_MAX: u64 = (16 << 20) + MESSAGE_MAX;
 /// Messages over [`MESSAGE_MAX`] that the kernel carries at once, and so the readers that may let one lie.
 pub const LARGE_PLACES: u32 = 4;
-/// Sends that a message over [`MESSAGE_MAX`] may come in. Each costs the kernel a `struct sk_msg` (0.7 KiB) until it is read, so this bounds
-/// what a place holds when the pieces are small; at 256 bytes a piece it is the same as [`LARGE_MAX`].
+/// Sends that a message over [`MESSAGE_MAX`] may come in before the rest of it goes by TCP. Each costs the kernel a `struct sk_msg` (0.7 KiB)
+/// until it is read, so this bounds what a place holds when the pieces are small; at 256 bytes a piece it is the same as [`LARGE_MAX`].
 pub const LARGE_SENDS_MAX: u32 = 1 << 16;

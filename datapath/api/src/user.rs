@@ -1,7 +1,7 @@
 //! Which types may cross the map interface as plain bytes.
 
 use crate::Address;
-use crate::exchange::{Answered, Waiting};
+use crate::exchange::{Answered, Spilled, Waiting};
 use crate::pod::{Anchored, AnchoredKey, Pod};
 use crate::pool::{Connection, Pool, PoolKey};
 
@@ -15,6 +15,7 @@ macro_rules! plain {
 plain!(
     Address,
     Answered,
+    Spilled,
     Waiting,
     Anchored,
     AnchoredKey,

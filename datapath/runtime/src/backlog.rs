@@ -12,7 +12,7 @@ use aya_ebpf::programs::TcContext;
 
 use kmesh_api::exchange::{QUEUEING, UNREAD};
 
-use crate::maps::CLIENTS;
+use crate::maps::{CLIENTS, SERVERS};
 use crate::probe_read::read;
 
 /// Offset of `sock.sk_user_data`, set by the loader.
@@ -67,15 +67,40 @@ fn psock(socket: *const c_void) -> Option<*const c_void> {
 /// follows the packet's Ethernet header. 0 if there is no such client.
 #[inline(always)]
 pub fn of_client(ctx: &TcContext) -> i32 {
-    const ETHERNET: usize = 14;
-    let Ok(mut cookie) = ctx.load::<[u8; size_of::<u64>()]>(ETHERNET) else {
+    let Some(mut cookie) = asked::<u64>(ctx) else {
         return 0;
     };
-    // SAFETY: `cookie` is of the map's key type; what is found is released below.
+    // SAFETY: `cookie` is of the map's key type; `backlog` releases what is found.
     let socket = unsafe {
         let clients = (&raw const CLIENTS).cast_mut().cast();
         bpf_map_lookup_elem(clients, (&raw mut cookie).cast())
     };
+    backlog(socket)
+}
+
+/// `server_backlog`: the same for the server whose slot follows the header.
+#[inline(always)]
+pub fn of_server(ctx: &TcContext) -> i32 {
+    let Some(mut slot) = asked::<u32>(ctx) else {
+        return 0;
+    };
+    // SAFETY: `slot` is of the map's key type; `backlog` releases what is found.
+    let socket = unsafe {
+        let servers = (&raw const SERVERS).cast_mut().cast();
+        bpf_map_lookup_elem(servers, (&raw mut slot).cast())
+    };
+    backlog(socket)
+}
+
+#[inline(always)]
+fn asked<T>(ctx: &TcContext) -> Option<T> {
+    const ETHERNET: usize = 14;
+    ctx.load(ETHERNET).ok()
+}
+
+/// Takes a socket that was looked up, or null.
+#[inline(always)]
+fn backlog(socket: *mut c_void) -> i32 {
     if socket.is_null() {
         return 0;
     }

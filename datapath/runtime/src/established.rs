@@ -17,7 +17,7 @@ use kmesh_api::pool::{Connection, LEASED, LINGERING, RETIRED};
 
 use crate::counter::count;
 use crate::maps::{
-    ANCHORED, ANSWERED, CLIENT, CLIENTS, EXPECTED, SERVER, SERVERS, UPSTREAMS, WAITING,
+    ANCHORED, ANSWERED, CLIENT, CLIENTS, EXPECTED, SERVER, SERVERS, SPILLED, UPSTREAMS, WAITING,
 };
 use crate::sock_ops::{local, remote, socket};
 
@@ -173,6 +173,7 @@ fn closed(ctx: &SockOpsContext) {
         client: local(ctx),
     });
     let _ = WAITING.remove(client.cookie);
+    let _ = SPILLED.remove(client.cookie);
     let _ = ANSWERED.remove(client.cookie);
     if client.lease == 0 {
         return;

@@ -9,9 +9,8 @@ use core::ffi::c_void;
 use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
-use kmesh_api::exchange::Client;
 use kmesh_api::limits::{LARGE_MAX, LARGE_PLACES, LARGE_SENDS_MAX, MESSAGE_MAX};
-use kmesh_api::pool::{DEAD, FREE, LEASED, LINGERING, Place, Upstream};
+use kmesh_api::pool::{FREE, LEASED, LINGERING, Place, Upstream};
 
 use crate::backlog::has_unread;
 use crate::lease::upstream;
@@ -74,35 +73,14 @@ pub(crate) fn admit_request(exchange: &Upstream, slot: u32, total: u64) -> bool 
     exchange.server != 0 && claim(&reader, total, slot, exchange.lease.wrapping_add(1))
 }
 
-/// Counts one more send of a response; `false` if its reader lets too many lie, and the rest must go by TCP.
+/// Counts one more send of a message; `false` if the rest of it must go by TCP. `sends` is 0 for a message that has no place.
 #[inline(always)]
-pub(crate) fn count_response(exchange: &mut Upstream) -> bool {
-    count(&mut exchange.sends, exchange.client_socket)
-}
-
-/// The same for a request. There is no other way for the rest of that one, so the exchange is over.
-#[inline(always)]
-pub(crate) fn count_request(client: &mut Client, exchange: &mut Upstream) -> bool {
-    let counted = count(&mut client.sends, exchange.server_socket);
-    if !counted {
-        exchange.dead = DEAD;
-    }
-    counted
-}
-
-#[inline(always)]
-fn count(sends: &mut u32, reader: u64) -> bool {
+pub(crate) fn count_send(sends: &mut u32) -> bool {
     if *sends == 0 {
         return true;
     }
     *sends = sends.wrapping_add(1);
-    if *sends > LARGE_SENDS_MAX {
-        if has_unread(reader as *const c_void) != Some(false) {
-            return false;
-        }
-        *sends = 1;
-    }
-    true
+    *sends <= LARGE_SENDS_MAX
 }
 
 /// Takes a free place for a message of `total` bytes to `reader`, in the exchange with that number.

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage, SockHash};
 use aya_ebpf::macros::btf_map;
 use kmesh_api::Image;
-use kmesh_api::exchange::{Answered, Client, Server, Waiting};
+use kmesh_api::exchange::{Answered, Client, Server, Spilled, Waiting};
 use kmesh_api::limits::{
     CLIENTS_MAX, CLUSTERS_MAX, LARGE_PLACES, PODS_MAX, POOLS_MAX, UPSTREAMS_MAX,
 };
@@ -61,6 +61,9 @@ pub static PLACES: Array<Place, { LARGE_PLACES as usize }> = Array::new();
 /// Exchanges that pipelined requests must wait for.
 #[btf_map]
 pub static WAITING: HashMap<u64, Waiting, { CLIENTS_MAX as usize }, NO_PREALLOC> = HashMap::new();
+/// Requests of which user space must send the rest on.
+#[btf_map]
+pub static SPILLED: HashMap<u64, Spilled, { CLIENTS_MAX as usize }, NO_PREALLOC> = HashMap::new();
 /// How far user space has answered each client.
 #[btf_map]
 pub static ANSWERED: HashMap<u64, Answered, { CLIENTS_MAX as usize }, NO_PREALLOC> = HashMap::new();

@@ -16,9 +16,10 @@ use aya_ebpf::bindings::{sk_action, sk_msg_md};
 use aya_ebpf::helpers::generated::{bpf_msg_apply_bytes, bpf_sk_storage_get};
 use aya_ebpf::programs::SkMsgContext;
 use core::ffi::c_void;
+use core::ptr::read_volatile;
 use core::sync::atomic::{Ordering, compiler_fence};
 use kmesh_api::Reason;
-use kmesh_api::exchange::{Client, MODE_KERNEL, MODE_PINNED, MODE_USER};
+use kmesh_api::exchange::{Client, MODE_KERNEL, MODE_PINNED, MODE_USER, Spilled};
 use kmesh_api::head::flag;
 use kmesh_api::limits::{ENDPOINTS_MAX, HEAD_MAX, LEASE_TRIES, MESSAGE_MAX};
 use kmesh_api::listener::CLASS_ANCHORED;
@@ -32,7 +33,7 @@ use crate::dice::KernelDice;
 use crate::generation;
 use crate::large;
 use crate::lease::{pop, push, upstream};
-use crate::maps::CLIENT;
+use crate::maps::{CLIENT, SPILLED};
 use crate::message::{copy, follow, redirect, redirect_to_anchor, sender};
 use crate::owed::{caught_up, in_flight, is_owed, wait_for};
 
@@ -241,11 +242,13 @@ fn body(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
     if client.mode == MODE_USER {
         return PASS;
     }
+    if !large::count_send(&mut client.sends) && spill(client, part) {
+        return PASS;
+    }
     if let Some(leased) = upstream(client.slot)
         && (leased.state == LEASED || leased.state == RELAY || leased.state == LINGERING)
         && leased.client == client.cookie
         && leased.lease == client.lease
-        && large::count_request(client, leased)
         && redirect(msg, leased.server != 0, client.slot)
     {
         if client.remaining == 0 {
@@ -257,6 +260,20 @@ fn body(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
     // The upstream died under the request. The bytes have nowhere to go; the controller ends the connection.
     count(Reason::UpstreamGone);
     sk_action::SK_DROP
+}
+
+/// Leaves the rest of a request, of which `part` bytes are at hand, to user space; `false` if there is no room to tell it.
+#[inline(always)]
+fn spill(client: &mut Client, part: u32) -> bool {
+    let spilled = Spilled {
+        lease: client.lease,
+        left: client.remaining.wrapping_add(u64::from(part)),
+        slot: client.slot,
+        reserved: 0,
+    };
+    client.mode = MODE_USER;
+    client.sends = 0;
+    SPILLED.insert(client.cookie, spilled, 0).is_ok()
 }
 
 /// The kernel lost the message boundaries: user space serves this connection from here on.
@@ -322,29 +339,27 @@ fn route(
     }
     let choice = decide(image, governed.target, &client.head, &mut KernelDice)
         .map_err(|undecided| undecided.reason)?;
-    let endpoint = image.endpoints[choice.endpoint as usize & (ENDPOINTS_MAX - 1)].id;
+    client.endpoint = image.endpoints[choice.endpoint as usize & (ENDPOINTS_MAX - 1)].id;
     if generation::current(image) != generation {
         return Err(Reason::Swapped);
     }
-    lease(
-        msg,
-        client,
-        &PoolKey {
-            pod: client.pod,
-            endpoint,
-        },
-        total,
-    )
+    // Read back, the verifier knows of it only that it is a number: all decisions are one from here on.
+    // SAFETY: a field of a live map value.
+    let endpoint = unsafe { read_volatile(&raw const client.endpoint) };
+    let key = PoolKey {
+        pod: client.pod,
+        endpoint,
+    };
+    if total > MESSAGE_MAX {
+        lease_large(msg, client, &key, total)
+    } else {
+        lease(msg, client, &key)
+    }
 }
 
 /// Leases an upstream and sends the message to it. Entries whose connection died are retired on the way.
 #[inline(always)]
-fn lease(
-    msg: *mut sk_msg_md,
-    client: &mut Client,
-    key: &PoolKey,
-    total: u64,
-) -> Result<(), Reason> {
+fn lease(msg: *mut sk_msg_md, client: &mut Client, key: &PoolKey) -> Result<(), Reason> {
     // Dead entries are rare; after LEASE_TRIES of them user space serves the request and cleans up.
     for _ in 0..LEASE_TRIES {
         let Some(slot) = pop(key) else {
@@ -354,25 +369,47 @@ fn lease(
             return Err(Reason::NoUpstream);
         };
         let local = upstream.server != 0;
-        client.sends = 0;
-        if upstream.dead == ALIVE && total > MESSAGE_MAX {
-            if !large::admit_request(upstream, slot, total) {
-                if !push(key, slot) {
-                    upstream.state = RETIRED;
-                }
-                return Err(Reason::Large);
-            }
-            client.sends = 1;
-        }
         if upstream.dead == ALIVE && redirect(msg, local, slot) {
             begin_exchange(upstream, client, sender(msg), slot);
             count(if local { Reason::Local } else { Reason::Remote });
             return Ok(());
         }
-        // Nobody has that lease any more, nor a place for it.
-        upstream.lease = upstream.lease.wrapping_add(1);
         upstream.state = RETIRED;
     }
+    Err(Reason::NoUpstream)
+}
+
+/// The same for a request that needs a place at its server. One try: whoever finds none has another way.
+#[inline(always)]
+fn lease_large(
+    msg: *mut sk_msg_md,
+    client: &mut Client,
+    key: &PoolKey,
+    total: u64,
+) -> Result<(), Reason> {
+    let Some(slot) = pop(key) else {
+        return Err(Reason::NoUpstream);
+    };
+    let Some(upstream) = upstream(slot) else {
+        return Err(Reason::NoUpstream);
+    };
+    if upstream.dead == ALIVE {
+        if !large::admit_request(upstream, slot, total) {
+            if !push(key, slot) {
+                upstream.state = RETIRED;
+            }
+            return Err(Reason::Large);
+        }
+        if redirect(msg, true, slot) {
+            begin_exchange(upstream, client, sender(msg), slot);
+            client.sends = 1;
+            count(Reason::Local);
+            return Ok(());
+        }
+        // Nobody has that lease any more, nor its place.
+        upstream.lease = upstream.lease.wrapping_add(1);
+    }
+    upstream.state = RETIRED;
     Err(Reason::NoUpstream)
 }
 
@@ -392,6 +429,7 @@ fn begin_exchange(upstream: &mut Upstream, client: &mut Client, socket: *mut c_v
     upstream.state = LEASED;
     client.slot = slot;
     client.lease = upstream.lease;
+    client.sends = 0;
     client.mode = MODE_KERNEL;
     client.redirected = 1;
 }

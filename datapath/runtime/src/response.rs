@@ -88,7 +88,7 @@ pub fn server_response(ctx: &SkMsgContext) -> u32 {
             // More than the response: user space carries what belongs to it and does not use the upstream again.
             return relay(upstream, slot);
         }
-    } else if !large::count_response(upstream) {
+    } else if !large::count_send(&mut upstream.sends) {
         return relay(upstream, slot);
     }
     let rest = upstream.remaining;

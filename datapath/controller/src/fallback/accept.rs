@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 use super::anchor::{Anchor, HEAD_MAX};
 use super::front::Gate;
 use super::serve::Session;
+use super::spill::is_spilled;
 use super::stream::Stream;
 use super::upgrade::join;
 use crate::buffers::Buffers;
@@ -76,6 +77,7 @@ impl Drop for Registered {
         let mut datapath = self.node.datapath();
         let _ = datapath.answered.remove(&self.cookie);
         let _ = datapath.waiting.remove(&self.cookie);
+        let _ = datapath.spilled.remove(&self.cookie);
     }
 }
 
@@ -113,7 +115,9 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
     let http2 = match codec {
         Codec::Http1 => false,
         Codec::Http2 => true,
-        Codec::Auto => begins_with_preface(anchor.socket()).await,
+        Codec::Auto => {
+            begins_with_preface(anchor.socket()).await && !is_spilled(&session.node, anchor.cookie)
+        }
     };
     let served = if http2 {
         serve_http2(session).await
@@ -158,10 +162,7 @@ async fn begins_with_preface(socket: &TcpStream) -> bool {
 }
 
 fn stream(session: &Session) -> Stream {
-    Stream {
-        anchor: Arc::clone(&session.anchor),
-        node: Arc::clone(&session.node),
-    }
+    Stream::new(Arc::clone(&session.anchor), Arc::clone(&session.node))
 }
 
 async fn serve_http1(session: Arc<Session>) -> hyper::Result<()> {

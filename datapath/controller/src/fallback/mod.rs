@@ -19,6 +19,7 @@ mod reply;
 mod retry;
 mod rewrite;
 mod serve;
+mod spill;
 mod stream;
 mod upgrade;
 

@@ -8,22 +8,45 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::anchor::Anchor;
+use super::spill::{Spill, spill};
 use crate::node::Node;
 
 /// A view of the anchor as a byte stream.
 pub(super) struct Stream {
-    pub(super) anchor: Arc<Anchor>,
-    pub(super) node: Arc<Node>,
+    anchor: Arc<Anchor>,
+    node: Arc<Node>,
+    /// Sends the rest of a spilled request on: until that is done, what comes belongs to it.
+    spill: Option<Spill>,
+}
+
+impl Stream {
+    /// The stream of an anchor that is served here from its first byte.
+    pub(super) fn new(anchor: Arc<Anchor>, node: Arc<Node>) -> Self {
+        Self {
+            anchor,
+            node,
+            spill: None,
+        }
+    }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
+            if let Some(spill) = &mut self.spill {
+                ready!(spill.as_mut().poll(context))?;
+                self.spill = None;
+            }
             ready!(self.anchor.socket().poll_read_ready(context))?;
+            // The kernel says so before the bytes come.
+            self.spill = spill(&self.node, &self.anchor);
+            if self.spill.is_some() {
+                continue;
+            }
             match self.anchor.socket().try_read(buffer.initialize_unfilled()) {
                 Ok(count) => {
                     buffer.advance(count);

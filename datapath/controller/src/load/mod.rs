@@ -16,7 +16,7 @@ use aya::programs::{
     TestRun as _, TestRunOptions,
 };
 use aya::{Ebpf, EbpfLoader};
-use kmesh_api::exchange::{Answered, Waiting};
+use kmesh_api::exchange::{Answered, Spilled, Waiting};
 use kmesh_api::limits::UPSTREAMS_MAX;
 use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
 use kmesh_api::pool::{Connection, Pool, PoolKey, Upstream};
@@ -59,6 +59,8 @@ pub struct Datapath {
     pub pools: HashMap<MapData, PoolKey, Pool>,
     /// Exchanges that pipelined requests wait for.
     pub waiting: HashMap<MapData, u64, Waiting>,
+    /// Requests of which user space must send the rest on.
+    pub spilled: HashMap<MapData, u64, Spilled>,
     /// How far user space has answered.
     pub answered: HashMap<MapData, u64, Answered>,
     /// Remote upstream sockets.
@@ -92,6 +94,7 @@ impl Datapath {
             slots: take(&mut ebpf, "SLOTS")?,
             pools: take(&mut ebpf, "POOLS")?,
             waiting: take(&mut ebpf, "WAITING")?,
+            spilled: take(&mut ebpf, "SPILLED")?,
             answered: take(&mut ebpf, "ANSWERED")?,
             upstream_sockets: take(&mut ebpf, "UPSTREAM_SOCKETS")?,
             relays: Some(take(&mut ebpf, "RELAYS")?),
@@ -180,6 +183,16 @@ impl Datapath {
     pub fn backlog(&mut self, client: u64) -> Result<i32, LoadError> {
         Ok(self
             .ask("client_backlog", client.to_ne_bytes())?
+            .cast_signed())
+    }
+
+    /// The same of the server that the upstream of a slot ends in.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the program could not run.
+    pub fn server_backlog(&mut self, slot: u32) -> Result<i32, LoadError> {
+        Ok(self
+            .ask("server_backlog", slot.to_ne_bytes())?
             .cast_signed())
     }
 
@@ -274,7 +287,7 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
 const ETHERNET: usize = 14;
 
 /// Every program, by name: what is loaded and what `kmeshd check` reports on.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 12] = [
     "connect4_route",
     "connect6_route",
     "getpeername4_restore",
@@ -286,6 +299,7 @@ const PROGRAMS: [&str; 11] = [
     "pool_donate",
     "pool_withdraw",
     "client_backlog",
+    "server_backlog",
 ];
 
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {

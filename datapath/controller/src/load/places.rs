@@ -87,7 +87,7 @@ mod tests {
         // 8 GiB, 1 GiB and 256 MiB of memory.
         assert_eq!(fitting("287898\t383867\t575796\n"), LARGE_PLACES);
         assert_eq!(fitting("11223 14964 22446"), 0);
-        assert_eq!(fitting("33000 44000 66000"), 1);
+        assert_eq!(fitting("20000 26000 40000"), 1);
         assert_eq!(fitting(""), 0);
     }
 

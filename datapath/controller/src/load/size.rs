@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 /// Maps whose size nothing else depends on: the other arrays are indexed, or mapped into memory whole.
-const SIZED: [&str; 9] = [
+const SIZED: [&str; 10] = [
     "ANCHORED",
     "ANSWERED",
     "CLIENTS",
@@ -11,6 +11,7 @@ const SIZED: [&str; 9] = [
     "POOLS",
     "SERVERS",
     "SLOTS",
+    "SPILLED",
     "UPSTREAM_SOCKETS",
     "WAITING",
 ];

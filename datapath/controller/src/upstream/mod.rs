@@ -198,6 +198,15 @@ pub fn record(node: &Node, slot: u32) -> Option<Record> {
     node.datapath().upstreams.at(slot as usize).map(Record::new)
 }
 
+/// The connection of a slot that the kernel owns.
+pub fn donated(node: &Node, slot: u32) -> Option<Arc<TcpStream>> {
+    let state = node.upstreams.state();
+    state
+        .donated
+        .get(&slot)
+        .map(|donated| Arc::clone(&donated.stream))
+}
+
 /// Forgets a connection and makes its slot vacant.
 fn vacate(node: &Node, slot: u32, connection: &Connection, cookie: Option<u64>) {
     {

@@ -73,6 +73,11 @@ mod programs {
         backlog::of_client(&ctx)
     }
 
+    #[classifier]
+    fn server_backlog(ctx: TcContext) -> i32 {
+        backlog::of_server(&ctx)
+    }
+
     const _: () = assert!(sk_action::SK_PASS == 1);
 }
 
