@@ -97,8 +97,7 @@ pub struct Client {
     pub following: u32,
     /// Sends that the current request has come in which has a place for large messages; 0 = it needs none.
     pub sends: u32,
-    /// The endpoint that was chosen for the current request, by its id.
-    pub endpoint: u32,
+    reserved: u32,
     /// The chunked body of the current request, if it has one and user space serves it.
     pub chunks: Chunks,
     /// Scratch for the request head.

@@ -85,12 +85,12 @@ fn requests_need_a_place_at_their_server() {
     // An upstream for each of them: all of them at once.
     eventually("all are served in the kernel", || {
         let (kernel, user) = mesh.counted(|| {
-            clients
-                .iter_mut()
-                .for_each(|client| client.send(get("/raw", "")));
-            clients
-                .iter_mut()
-                .for_each(|client| assert_eq!(client.receive(false).status, 200));
+            for client in &mut clients {
+                client.send(get("/raw", ""));
+            }
+            for client in &mut clients {
+                assert_eq!(client.receive(false).status, 200);
+            }
         });
         (user == 0)
             .then_some(())

@@ -39,22 +39,15 @@ static COUNTER_MAX: u32 = 0;
 #[unsafe(no_mangle)]
 static COUNTER_PARENT: u32 = 0;
 
-/// Who gets a large message.
-struct Reader {
-    /// The address of its socket, for reading.
-    socket: *const c_void,
-    cookie: u64,
-}
-
 /// Gives the response that `exchange` has begun a place at its leaseholder's; `false` if it must go by TCP.
 #[inline(always)]
 pub(crate) fn admit_response(exchange: &mut Upstream, slot: u32) -> bool {
-    let reader = Reader {
-        socket: exchange.client_socket as *const c_void,
-        cookie: exchange.client,
-    };
+    let reader = exchange.client_socket as *const c_void;
     let total = exchange.remaining;
-    if total <= MESSAGE_MAX || total > LARGE_MAX || !claim(&reader, total, slot, exchange.lease) {
+    if total <= MESSAGE_MAX
+        || total > LARGE_MAX
+        || !claim(reader, exchange.client, total, slot, exchange.lease)
+    {
         return false;
     }
     exchange.sends = 1;
@@ -65,12 +58,16 @@ pub(crate) fn admit_response(exchange: &mut Upstream, slot: u32) -> bool {
 /// Gives a request of `total` bytes a place at its server's, in the exchange that `exchange` is about to begin; `false` if it must go by TCP.
 #[inline(always)]
 pub(crate) fn admit_request(exchange: &Upstream, slot: u32, total: u64) -> bool {
-    let reader = Reader {
-        socket: exchange.server_socket as *const c_void,
-        cookie: exchange.server,
-    };
+    let reader = exchange.server_socket as *const c_void;
     // Only a queue on this node can be seen, and a TCP connection that is full has no way to stop another one's sender.
-    exchange.server != 0 && claim(&reader, total, slot, exchange.lease.wrapping_add(1))
+    exchange.server != 0
+        && claim(
+            reader,
+            exchange.server,
+            total,
+            slot,
+            exchange.lease.wrapping_add(1),
+        )
 }
 
 /// Counts one more send of a message; `false` if the rest of it must go by TCP. `sends` is 0 for a message that has no place.
@@ -84,9 +81,10 @@ pub(crate) fn count_send(sends: &mut u32) -> bool {
 }
 
 /// Takes a free place for a message of `total` bytes to `reader`, in the exchange with that number.
-#[inline(always)]
-fn claim(reader: &Reader, total: u64, slot: u32, lease: u64) -> bool {
-    if !has_room(reader.socket, total) {
+/// A function of its own, because the callers' stacks have no room for what it keeps there.
+#[inline(never)]
+fn claim(reader: *const c_void, cookie: u64, total: u64, slot: u32, lease: u64) -> bool {
+    if !has_room(reader, total) {
         return false;
     }
     // SAFETY: a constant of this object, set before it was loaded.
@@ -116,8 +114,8 @@ fn claim(reader: &Reader, total: u64, slot: u32, lease: u64) -> bool {
             if (*place).slot == seen.0 && (*place).lease == seen.1 {
                 (*place).slot = slot;
                 (*place).lease = lease;
-                (*place).reader = reader.socket as u64;
-                (*place).cookie = reader.cookie;
+                (*place).reader = reader as u64;
+                (*place).cookie = cookie;
                 taken = true;
             }
             bpf_spin_unlock((&raw mut (*place).lock).cast());

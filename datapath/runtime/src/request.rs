@@ -16,7 +16,6 @@ use aya_ebpf::bindings::{sk_action, sk_msg_md};
 use aya_ebpf::helpers::generated::{bpf_msg_apply_bytes, bpf_sk_storage_get};
 use aya_ebpf::programs::SkMsgContext;
 use core::ffi::c_void;
-use core::ptr::read_volatile;
 use core::sync::atomic::{Ordering, compiler_fence};
 use kmesh_api::Reason;
 use kmesh_api::exchange::{Client, MODE_KERNEL, MODE_PINNED, MODE_USER, Spilled};
@@ -339,13 +338,10 @@ fn route(
     }
     let choice = decide(image, governed.target, &client.head, &mut KernelDice)
         .map_err(|undecided| undecided.reason)?;
-    client.endpoint = image.endpoints[choice.endpoint as usize & (ENDPOINTS_MAX - 1)].id;
+    let endpoint = image.endpoints[choice.endpoint as usize & (ENDPOINTS_MAX - 1)].id;
     if generation::current(image) != generation {
         return Err(Reason::Swapped);
     }
-    // Read back, the verifier knows of it only that it is a number: all decisions are one from here on.
-    // SAFETY: a field of a live map value.
-    let endpoint = unsafe { read_volatile(&raw const client.endpoint) };
     let key = PoolKey {
         pod: client.pod,
         endpoint,
