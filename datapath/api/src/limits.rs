@@ -70,7 +70,7 @@ pub const PODS_MAX: u32 = 1024;
 pub const CLIENTS_MAX: u32 = 1 << 16;
 /// Stale free-list entries a request skips before it goes to user space.
 pub const LEASE_TRIES: u32 = 4;
-/// Largest message (head and body) that takes the in-kernel path, bytes. The redirect has no flow control, so this and
+/// Largest message (head and body) that takes the in-kernel path without a place, bytes. The redirect has no flow control, so this and
 /// "one exchange in flight per client" bound the memory a slow reader can hold.
 pub const MESSAGE_MAX: u64 = 64 * 1024;
 /// Largest message that the kernel takes while there is a place for it (`runtime/large.rs`), bytes: a body of 16 MiB and its head.

@@ -261,7 +261,8 @@ fn body(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
     sk_action::SK_DROP
 }
 
-/// Leaves the rest of a request, of which `part` bytes are at hand, to user space; `false` if there is no room to tell it.
+/// Leaves the rest of a request, of which `part` bytes are at hand, to user space; `false` if there is no room to tell it, and the rest
+/// goes where its beginning went.
 #[inline(always)]
 fn spill(client: &mut Client, part: u32) -> bool {
     let spilled = Spilled {
@@ -270,9 +271,12 @@ fn spill(client: &mut Client, part: u32) -> bool {
         slot: client.slot,
         reserved: 0,
     };
-    client.mode = MODE_USER;
     client.sends = 0;
-    SPILLED.insert(client.cookie, spilled, 0).is_ok()
+    if SPILLED.insert(client.cookie, spilled, 0).is_err() {
+        return false;
+    }
+    client.mode = MODE_USER;
+    true
 }
 
 /// The kernel lost the message boundaries: user space serves this connection from here on.

@@ -5,9 +5,9 @@
 //!  VACANT ---------> USER --------------------> USER ---------> FREE <-> LEASED
 //!    ^                                                            |        |  \
 //!    |                 reap: close, forget, vacate                v        v   v
-//!    +--------------------------------------------------------- RETIRED <-+-- RELAY
+//!    +--------------------------------------------------------- RETIRED <-+-- RELAY, LINGERING
 //! ```
-//! The kernel moves a slot between `FREE`, `LEASED`, `RELAY` and `RETIRED`; everything else is done here.
+//! The kernel moves a slot between `FREE`, `LEASED`, `LINGERING`, `RELAY` and `RETIRED`; everything else is done here.
 
 mod breaker;
 mod grow;
