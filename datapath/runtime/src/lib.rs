@@ -14,6 +14,7 @@ pub mod counter;
 pub mod dice;
 pub mod donate;
 pub mod established;
+mod exchange;
 pub mod generation;
 mod large;
 pub mod lease;

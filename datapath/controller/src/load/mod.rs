@@ -1,5 +1,6 @@
 //! Loading: the object's programs and maps, as typed handles.
 
+mod ask;
 pub mod btf;
 pub mod check;
 mod error;
@@ -11,10 +12,7 @@ use std::fs;
 use std::os::fd::AsFd;
 
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf, SockHash};
-use aya::programs::{
-    CgroupAttachMode, CgroupSockAddr, Program, SchedClassifier, SkMsg, SkSkb, SockOps,
-    TestRun as _, TestRunOptions,
-};
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, SkMsg, SkSkb, SockOps};
 use aya::{Ebpf, EbpfLoader};
 use kmesh_api::exchange::{Answered, Spilled, Waiting};
 use kmesh_api::limits::UPSTREAMS_MAX;
@@ -156,67 +154,6 @@ impl Datapath {
             .collect()
     }
 
-    /// Asks the kernel to put a slot into its pool; `false` if it is refused.
-    ///
-    /// # Errors
-    /// [`LoadError::Program`] if the program could not run.
-    pub fn donate(&mut self, slot: u32) -> Result<bool, LoadError> {
-        Ok(self.ask("pool_donate", slot.to_ne_bytes())? == 0)
-    }
-
-    /// Asks the kernel to take a slot out of its pool; `false` if it is not in it, because it is leased or retired.
-    ///
-    /// # Errors
-    /// [`LoadError::Program`] if the program could not run.
-    pub fn withdraw(&mut self, slot: u32) -> Result<bool, LoadError> {
-        Ok(self.ask("pool_withdraw", slot.to_ne_bytes())? == 0)
-    }
-
-    /// Asks the kernel what a client, named by its cookie, has yet to get or to read of what was redirected to it: [`QUEUEING`], [`UNREAD`], both,
-    /// or 0, also if it has gone.
-    ///
-    /// # Errors
-    /// [`LoadError::Program`] if the program could not run.
-    ///
-    /// [`QUEUEING`]: kmesh_api::exchange::QUEUEING
-    /// [`UNREAD`]: kmesh_api::exchange::UNREAD
-    pub fn backlog(&mut self, client: u64) -> Result<i32, LoadError> {
-        Ok(self
-            .ask("client_backlog", client.to_ne_bytes())?
-            .cast_signed())
-    }
-
-    /// The same of the server that the upstream of a slot ends in.
-    ///
-    /// # Errors
-    /// [`LoadError::Program`] if the program could not run.
-    pub fn server_backlog(&mut self, slot: u32) -> Result<i32, LoadError> {
-        Ok(self
-            .ask("server_backlog", slot.to_ne_bytes())?
-            .cast_signed())
-    }
-
-    /// Runs a program on what it is asked, behind an Ethernet header, for its return value.
-    fn ask<const LENGTH: usize>(
-        &mut self,
-        name: &'static str,
-        asked: [u8; LENGTH],
-    ) -> Result<u32, LoadError> {
-        let program: &mut SchedClassifier = program(&mut self.ebpf, name)?;
-        let packet = [&[0; ETHERNET][..], &asked].concat();
-        let options = TestRunOptions {
-            data_in: Some(&packet),
-            ..TestRunOptions::new()
-        };
-        let result = program
-            .test_run(options)
-            .map_err(|source| LoadError::Program {
-                program: name,
-                source,
-            })?;
-        Ok(result.return_value)
-    }
-
     /// Counts by reason, summed over CPUs, in [`Reason::ALL`] order.
     ///
     /// # Errors
@@ -282,9 +219,6 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
         .load(kmesh_object::OBJECT)
         .map_err(LoadError::Object)
 }
-
-/// Bytes of the header that a packet of a test-run begins with.
-const ETHERNET: usize = 14;
 
 /// Every program, by name: what is loaded and what `kmeshd check` reports on.
 const PROGRAMS: [&str; 12] = [

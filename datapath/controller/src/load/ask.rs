@@ -1,0 +1,71 @@
+//! What only programs may do or see, and user space asks them for: they run on a packet that says what is asked (`BPF_PROG_TEST_RUN`).
+
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+
+use super::{Datapath, LoadError, program};
+
+/// Bytes of the header that a packet of a test-run begins with.
+const ETHERNET: usize = 14;
+
+impl Datapath {
+    /// Asks the kernel to put a slot into its pool; `false` if it is refused.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the program could not run.
+    pub fn donate(&mut self, slot: u32) -> Result<bool, LoadError> {
+        Ok(self.ask("pool_donate", slot.to_ne_bytes())? == 0)
+    }
+
+    /// Asks the kernel to take a slot out of its pool; `false` if it is not in it, because it is leased or retired.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the program could not run.
+    pub fn withdraw(&mut self, slot: u32) -> Result<bool, LoadError> {
+        Ok(self.ask("pool_withdraw", slot.to_ne_bytes())? == 0)
+    }
+
+    /// Asks the kernel what a client, named by its cookie, has yet to get or to read of what was redirected to it: [`QUEUEING`], [`UNREAD`], both,
+    /// or 0, also if it has gone.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the program could not run.
+    ///
+    /// [`QUEUEING`]: kmesh_api::exchange::QUEUEING
+    /// [`UNREAD`]: kmesh_api::exchange::UNREAD
+    pub fn backlog(&mut self, client: u64) -> Result<i32, LoadError> {
+        Ok(self
+            .ask("client_backlog", client.to_ne_bytes())?
+            .cast_signed())
+    }
+
+    /// The same of the server that the upstream of a slot ends in.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the program could not run.
+    pub fn server_backlog(&mut self, slot: u32) -> Result<i32, LoadError> {
+        Ok(self
+            .ask("server_backlog", slot.to_ne_bytes())?
+            .cast_signed())
+    }
+
+    /// Runs a program on what it is asked, behind an Ethernet header, for its return value.
+    fn ask<const LENGTH: usize>(
+        &mut self,
+        name: &'static str,
+        asked: [u8; LENGTH],
+    ) -> Result<u32, LoadError> {
+        let program: &mut SchedClassifier = program(&mut self.ebpf, name)?;
+        let packet = [&[0; ETHERNET][..], &asked].concat();
+        let options = TestRunOptions {
+            data_in: Some(&packet),
+            ..TestRunOptions::new()
+        };
+        let result = program
+            .test_run(options)
+            .map_err(|source| LoadError::Program {
+                program: name,
+                source,
+            })?;
+        Ok(result.return_value)
+    }
+}
