@@ -6,7 +6,7 @@ use aya_ebpf::macros::btf_map;
 use kmesh_api::Image;
 use kmesh_api::exchange::{Answered, Client, Server, Spilled, Waiting};
 use kmesh_api::limits::{
-    CLIENTS_MAX, CLUSTERS_MAX, LARGE_PLACES, PODS_MAX, POOLS_MAX, UPSTREAMS_MAX,
+    CLIENTS_MAX, CLUSTERS_MAX, LARGE_PLACES, PODS_MAX, POOLS_MAX, SPILLED_MAX, UPSTREAMS_MAX,
 };
 use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
 use kmesh_api::pool::{Connection, Place, Pool, PoolKey, Upstream};
@@ -63,7 +63,7 @@ pub static PLACES: Array<Place, { LARGE_PLACES as usize }> = Array::new();
 pub static WAITING: HashMap<u64, Waiting, { CLIENTS_MAX as usize }, NO_PREALLOC> = HashMap::new();
 /// Requests of which user space must send the rest on.
 #[btf_map]
-pub static SPILLED: HashMap<u64, Spilled, { CLIENTS_MAX as usize }, NO_PREALLOC> = HashMap::new();
+pub static SPILLED: HashMap<u64, Spilled, { SPILLED_MAX as usize }, NO_PREALLOC> = HashMap::new();
 /// How far user space has answered each client.
 #[btf_map]
 pub static ANSWERED: HashMap<u64, Answered, { CLIENTS_MAX as usize }, NO_PREALLOC> = HashMap::new();
