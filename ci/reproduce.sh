@@ -33,7 +33,8 @@ if [ -z "$out" ]; then
 fi
 
 status=0
-"$bench" run http-lb-long60-max http-lb-long60 header-canary weighted-90-10 http-lb-short tcp-echo \
+"$bench" run http-lb-long60-max http-lb-long60 header-canary weighted-90-10 http-lb-short tcp-echo sockmap \
     "${quick[@]}" --out "$out" || status=$?
+"$bench" breakdown http-lb-long60-max --out "$out" >/dev/null || status=$?
 "$bench" report "$out"
 exit "$status"
