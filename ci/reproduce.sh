@@ -32,9 +32,14 @@ if [ -z "$out" ]; then
     out=results/$(date -u +%F)-$(uname -r)-$(hostname)-$commit
 fi
 
+scenarios=(http-lb-long60-max http-lb-long60 header-canary weighted-90-10 http-lb-short tcp-echo)
+if [ ${#quick[@]} = 0 ]; then
+    scenarios+=(sockmap)
+fi
 status=0
-"$bench" run http-lb-long60-max http-lb-long60 header-canary weighted-90-10 http-lb-short tcp-echo sockmap \
-    "${quick[@]}" --out "$out" || status=$?
-"$bench" breakdown http-lb-long60-max --out "$out" >/dev/null || status=$?
+"$bench" run "${scenarios[@]}" "${quick[@]}" --out "$out" || status=$?
+if [ ${#quick[@]} = 0 ]; then
+    "$bench" breakdown http-lb-long60-max --out "$out" >/dev/null || status=$?
+fi
 "$bench" report "$out"
 exit "$status"
