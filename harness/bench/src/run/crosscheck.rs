@@ -4,6 +4,7 @@ use super::foreign::{Foreign, Load};
 use super::group::{Arena, Contestant};
 use super::{Interrupt, RunError, traffic};
 use crate::scenario::{Connection, Loop, Protocol, Scenario, Traffic};
+use kmesh_load::plan::Idle;
 use kmesh_stats::{Bootstrap, Interval, paired, rank};
 use serde::Serialize;
 
@@ -123,7 +124,9 @@ pub fn cross(
     let mut closed = scenario.clone();
     closed.load.pace = Loop::Closed;
     let name = format!("{} for {}", scenario.name, generator.name());
-    let plan = traffic::plan(&closed, vec![target], contestant.arm.decides());
+    let mut plan = traffic::plan(&closed, vec![target], contestant.arm.decides());
+    // As the others wait: a generator that never sleeps is a lighter load for the arm, which need not wake it.
+    plan.idle = Idle::Sleep;
     contestant.generator.prepare(&name, plan)?;
     let mut turns = Turns::default();
     for round in 0..options.rounds {
