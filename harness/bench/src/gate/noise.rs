@@ -59,7 +59,7 @@ const SCENARIOS: [[&str; 2]; 3] = [
 ];
 
 impl Noise {
-    /// Noise for each of the gate's scenarios, from the newest folder below `results` that has all three.
+    /// Noise for each of the gate's scenarios, from all the runs below `results`: one alone may have been quiet, or loud.
     ///
     /// # Errors
     /// [`NoiseError`].
@@ -73,20 +73,24 @@ impl Noise {
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<Result<_, _>>()
             .map_err(io)?;
-        // Names begin with the date.
         folders.sort();
-        for folder in folders.iter().rev() {
-            let found: Vec<Self> = SCENARIOS
-                .iter()
-                .filter_map(|names| {
-                    names
-                        .iter()
-                        .find_map(|name| Self::read(&folder.join(name).join("raw.csv")).ok())
-                })
-                .collect();
-            if found.len() == SCENARIOS.len() {
-                return Ok(found);
-            }
+        let found: Vec<Self> = SCENARIOS
+            .iter()
+            .map(|names| Self {
+                source: results.join("*").join(names[1]),
+                blocks: folders
+                    .iter()
+                    .filter_map(|folder| {
+                        names
+                            .iter()
+                            .find_map(|name| Self::read(&folder.join(name).join("raw.csv")).ok())
+                    })
+                    .flat_map(|recorded| recorded.blocks)
+                    .collect(),
+            })
+            .collect();
+        if found.iter().all(|noise| noise.blocks.len() >= SMALLEST) {
+            return Ok(found);
         }
         Err(NoiseError::Nothing(results.to_owned()))
     }
