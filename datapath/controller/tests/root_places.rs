@@ -26,6 +26,16 @@ fn stayed(mesh: &Mesh, exchange: impl FnOnce()) -> bool {
     }
 }
 
+/// Waits until no lease goes on and none is kept by mistake.
+fn every_exchange_is_over(mesh: &Mesh) {
+    eventually("every exchange is over", || {
+        let leases = mesh.status().leases;
+        (leases.leased + leases.retired == 0 && leases.violations.is_empty())
+            .then_some(())
+            .ok_or(format!("{leases:?}"))
+    });
+}
+
 fn body(seed: usize) -> Vec<u8> {
     (0..SIZE).map(|i| ((i + seed) * 31 % 253) as u8).collect()
 }
@@ -234,12 +244,7 @@ fn a_request_in_too_many_pieces_ends_by_tcp() {
             }
         }
     }
-    eventually("every exchange is over", || {
-        let leases = mesh.status().leases;
-        (leases.leased + leases.retired == 0 && leases.violations.is_empty())
-            .then_some(())
-            .ok_or(format!("{leases:?}"))
-    });
+    every_exchange_is_over(&mesh);
 }
 
 #[test]
@@ -288,12 +293,7 @@ fn a_client_may_finish_a_request_that_was_answered_early() {
             }
             assert_eq!(seen.recv().unwrap(), hash(body), "{size} bytes");
             assert_eq!(client.get("/raw", "").status, 200, "after {size} bytes");
-            eventually("the upstream is closed", || {
-                let leases = mesh.status().leases;
-                (leases.leased + leases.retired == 0 && leases.violations.is_empty())
-                    .then_some(())
-                    .ok_or(format!("{leases:?}"))
-            });
+            every_exchange_is_over(&mesh);
         }
     }
 }

@@ -5,15 +5,14 @@
 //! user space answer asks here whether anything is on its way.
 
 use core::ffi::c_void;
-use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release, bpf_skc_to_tcp_sock};
 use aya_ebpf::programs::TcContext;
-
 use kmesh_api::exchange::{QUEUEING, UNREAD};
 
+use crate::asked::asked;
 use crate::maps::{CLIENTS, SERVERS};
-use crate::probe_read::read;
+use crate::probe_read::{is_empty_list, pointer, read};
 
 /// Offset of `sock.sk_user_data`, set by the loader.
 #[unsafe(no_mangle)]
@@ -24,8 +23,6 @@ static PSOCK_BACKLOG: u32 = 0;
 /// Offset of `sk_psock.ingress_msg`, set by the loader.
 #[unsafe(no_mangle)]
 static PSOCK_INGRESS: u32 = 0;
-/// Low bits of `sk_user_data` that say what it points to (`SK_USER_DATA_PTRMASK`).
-const FLAGS: usize = 7;
 
 /// Buffers that were redirected to `socket`, which is in a socket map, and are not in its queue yet.
 ///
@@ -47,60 +44,36 @@ fn readable(socket: *mut c_void) -> Option<*const c_void> {
 /// Whether something that was redirected to `socket`, which is in a socket map, lies in its queue.
 #[inline(always)]
 pub(crate) fn has_unread(socket: *const c_void) -> Option<bool> {
-    let psock = psock(socket)?;
-    // An empty list's head points to itself (`INIT_LIST_HEAD`).
-    let first: usize = read(psock, &raw const PSOCK_INGRESS)?;
-    // SAFETY: a constant of this object, set before it was loaded.
-    let head =
-        (psock as usize).wrapping_add(unsafe { read_volatile(&raw const PSOCK_INGRESS) } as usize);
-    Some(first != head)
+    Some(!is_empty_list(psock(socket)?, &raw const PSOCK_INGRESS)?)
 }
 
 /// The `struct sk_psock` of a socket in a socket map.
 #[inline(always)]
 fn psock(socket: *const c_void) -> Option<*const c_void> {
-    let user_data: usize = read(socket, &raw const SOCK_USER_DATA)?;
-    Some((user_data & !FLAGS) as *const c_void)
+    pointer(socket, &raw const SOCK_USER_DATA)
 }
 
 /// `client_backlog`: whether any of them are left ([`QUEUEING`]), and whether the queue holds anything ([`UNREAD`]), for the client whose cookie
 /// follows the packet's Ethernet header. 0 if there is no such client.
 #[inline(always)]
 pub fn of_client(ctx: &TcContext) -> i32 {
-    let Some(mut cookie) = asked::<u64>(ctx) else {
-        return 0;
-    };
-    // SAFETY: `cookie` is of the map's key type; `backlog` releases what is found.
-    let socket = unsafe {
-        let clients = (&raw const CLIENTS).cast_mut().cast();
-        bpf_map_lookup_elem(clients, (&raw mut cookie).cast())
-    };
-    backlog(socket)
+    of::<u64>(ctx, (&raw const CLIENTS).cast_mut().cast())
 }
 
 /// `server_backlog`: the same for the server whose slot follows the header.
 #[inline(always)]
 pub fn of_server(ctx: &TcContext) -> i32 {
-    let Some(mut slot) = asked::<u32>(ctx) else {
+    of::<u32>(ctx, (&raw const SERVERS).cast_mut().cast())
+}
+
+/// The same for the socket in `sockets`, a sockhash, whose key, a `K`, follows the header.
+#[inline(always)]
+fn of<K>(ctx: &TcContext, sockets: *mut c_void) -> i32 {
+    let Some(mut key) = asked::<K>(ctx) else {
         return 0;
     };
-    // SAFETY: `slot` is of the map's key type; `backlog` releases what is found.
-    let socket = unsafe {
-        let servers = (&raw const SERVERS).cast_mut().cast();
-        bpf_map_lookup_elem(servers, (&raw mut slot).cast())
-    };
-    backlog(socket)
-}
-
-#[inline(always)]
-fn asked<T>(ctx: &TcContext) -> Option<T> {
-    const ETHERNET: usize = 14;
-    ctx.load(ETHERNET).ok()
-}
-
-/// Takes a socket that was looked up, or null.
-#[inline(always)]
-fn backlog(socket: *mut c_void) -> i32 {
+    // SAFETY: `key` is of the map's key type; what is found is released below.
+    let socket = unsafe { bpf_map_lookup_elem(sockets, (&raw mut key).cast()) };
     if socket.is_null() {
         return 0;
     }

@@ -6,6 +6,7 @@
 use aya_ebpf::programs::TcContext;
 use kmesh_api::pool::{Donation, FREE, PoolKey, RETIRED, USER};
 
+use crate::asked::asked;
 use crate::lease::{push, remove, upstream};
 
 /// Done.
@@ -16,10 +17,7 @@ pub const REFUSED: i32 = 1;
 /// The slot named after the packet's Ethernet header.
 #[inline(always)]
 fn slot(ctx: &TcContext) -> Option<u32> {
-    const ETHERNET: usize = 14;
-    ctx.load::<[u8; size_of::<Donation>()]>(ETHERNET)
-        .ok()
-        .map(u32::from_ne_bytes)
+    Some(asked::<Donation>(ctx)?.slot)
 }
 
 /// Retires a slot that lies in its free list; one that is leased is refused.

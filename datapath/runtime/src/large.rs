@@ -2,8 +2,9 @@
 //!
 //! A redirect has no flow control: when the reader stops, all of the message lies in its queue. Up to `MESSAGE_MAX` bytes anybody may
 //! let lie. A longer message needs one of a few places, which it keeps until it was read, so that readers who stop hold no more
-//! than these; whoever finds none travels by TCP. The choice falls at the message's head and for all of it: a reader
-//! whose message came in part by the redirect and in part by TCP might wait for ever (ARCHITECTURE, "What a socket map changes").
+//! than these; whoever finds none travels by TCP. The choice falls at the message's head. One that comes in too many sends
+//! leaves its place half-way, and user space sends the rest on when the reader has read the beginning: a reader
+//! with parts of one message in both its queues might wait for ever (ARCHITECTURE, "What a socket map changes").
 
 use core::ffi::c_void;
 use core::ptr::read_volatile;
@@ -15,7 +16,7 @@ use kmesh_api::pool::{FREE, LEASED, LINGERING, Place, Upstream};
 use crate::backlog::has_unread;
 use crate::lease::upstream;
 use crate::maps::PLACES;
-use crate::probe_read::read;
+use crate::probe_read::{field, pointer, read};
 
 /// How many places this node has memory for, set by the loader.
 #[unsafe(no_mangle)]
@@ -159,33 +160,27 @@ const LEVELS: u32 = 10;
 /// Whether the reader's memory cgroups would bear `total` bytes twice: what is redirected to a queue that may not grow is lost.
 #[inline(always)]
 fn has_room(reader: *const c_void, total: u64) -> bool {
-    /// Low bits of pointers that are flags, as in `sk_user_data`.
-    const FLAGS: usize = 7;
     const PAGE: u64 = 4096;
     let wanted = total * 2 / PAGE;
-    let Some(group) = read::<usize>(reader, &raw const SOCK_MEMCG) else {
+    let Some(group) = pointer(reader, &raw const SOCK_MEMCG) else {
         return false;
     };
-    let group = group & !FLAGS;
-    if group == 0 {
+    if group.is_null() {
         return true;
     }
-    // SAFETY: a constant of this object, set before it was loaded.
-    let mut counter =
-        group.wrapping_add(unsafe { read_volatile(&raw const MEMCG_COUNTER) } as usize);
+    let mut counter = field(group, &raw const MEMCG_COUNTER);
     for _ in 0..LEVELS {
-        let here = counter as *const c_void;
         let (Some(usage), Some(most), Some(parent)) = (
-            read::<u64>(here, &raw const COUNTER_USAGE),
-            read::<u64>(here, &raw const COUNTER_MAX),
-            read::<usize>(here, &raw const COUNTER_PARENT),
+            read::<u64>(counter, &raw const COUNTER_USAGE),
+            read::<u64>(counter, &raw const COUNTER_MAX),
+            pointer(counter, &raw const COUNTER_PARENT),
         ) else {
             return false;
         };
         if most < usage.wrapping_add(wanted) {
             return false;
         }
-        if parent == 0 {
+        if parent.is_null() {
             return true;
         }
         counter = parent;

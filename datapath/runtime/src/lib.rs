@@ -8,6 +8,7 @@
     allow(unused, reason = "builds for the BPF target only")
 )]
 
+mod asked;
 pub mod backlog;
 pub mod connect;
 pub mod counter;

@@ -18,7 +18,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use kmesh_api::exchange::QUEUEING;
+use kmesh_api::exchange::{QUEUEING, UNREAD};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -57,19 +57,21 @@ fn backlog(node: &Node, client: u64) -> i32 {
     node.datapath().backlog(client).unwrap_or(0)
 }
 
+/// Waits until all that the kernel has answered this client with is in its queue.
+pub(super) async fn queued(node: &Node, client: u64) {
+    until_none(node, client, QUEUEING).await;
+}
+
 /// Waits until the client has read all that the kernel has given it: one message must not come in two queues, or a reader may take the
 /// end of the first for the end of all there is.
 async fn read(node: &Node, client: u64) {
-    const POLL: Duration = Duration::from_millis(1);
-    while node.anchors().contains_key(&client) && backlog(node, client) != 0 {
-        sleep(POLL).await;
-    }
+    until_none(node, client, QUEUEING | UNREAD).await;
 }
 
-/// Waits until all that the kernel has answered this client with is in its queue.
-pub(super) async fn queued(node: &Node, client: u64) {
+/// Waits until the client's backlog has none of `what`, or its connection is over.
+async fn until_none(node: &Node, client: u64, what: i32) {
     const POLL: Duration = Duration::from_millis(1);
-    while is_queueing(node, client) {
+    while node.anchors().contains_key(&client) && backlog(node, client) & what != 0 {
         sleep(POLL).await;
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use kmesh_api::exchange::Spilled;
 use kmesh_api::pool::{LEASED, LINGERING, RELAY};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
@@ -52,7 +53,7 @@ async fn copy(node: Arc<Node>, anchor: Arc<Anchor>, spilled: Spilled) -> io::Res
     let (record, upstream) = record(&node, spilled.slot)
         .zip(donated(&node, spilled.slot))
         .ok_or_else(over)?;
-    let upstream = TcpStream::from_std(upstream.try_clone()?)?;
+    let mut upstream = TcpStream::from_std(upstream.try_clone()?)?;
     // A server that reads one message from two queues might take the end of the first for the end of all there is.
     while node
         .datapath()
@@ -83,7 +84,7 @@ async fn copy(node: Arc<Node>, anchor: Arc<Anchor>, spilled: Spilled) -> io::Res
             // Before the server can answer: whose request is complete is in step.
             record.set_sending(0);
         }
-        write(&upstream, &bytes[..count]).await?;
+        upstream.write_all(&bytes[..count]).await?;
     }
     Ok(())
 }
@@ -93,16 +94,4 @@ fn goes_on(record: Record, anchor: &Anchor, spilled: &Spilled) -> bool {
     record.client() == anchor.cookie
         && record.lease() == spilled.lease
         && matches!(record.state(), LEASED | LINGERING | RELAY)
-}
-
-async fn write(upstream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        upstream.writable().await?;
-        match upstream.try_write(bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -34,11 +34,13 @@ impl Places {
     pub(super) fn find(btf: &[u8]) -> Self {
         let controllers = fs::read_to_string("/proc/cgroups").unwrap_or_default();
         let memory = fs::read_to_string("/proc/sys/net/ipv4/tcp_mem").unwrap_or_default();
-        let mut places = Self::offsets(btf, counter(&controllers)).unwrap_or_default();
-        if places != Self::default() {
-            places.used = fitting(&memory);
+        let Ok(offsets) = Self::offsets(btf, counter(&controllers)) else {
+            return Self::default();
+        };
+        Self {
+            used: fitting(&memory),
+            ..offsets
         }
-        places
     }
 
     fn offsets(btf: &[u8], counter: &'static str) -> Result<Self, LoadError> {

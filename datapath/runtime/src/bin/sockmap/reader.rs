@@ -1,11 +1,10 @@
 //! How far the application behind a socket has read, from fields that no helper exposes; the loader sets their offsets from BTF.
 
 use core::ffi::c_void;
-use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::generated::bpf_skc_to_tcp_sock;
 
-use crate::probe_read::read;
+use crate::probe_read::{is_empty_list, pointer, read};
 
 /// Offset of `tcp_sock.copied_seq`.
 #[unsafe(no_mangle)]
@@ -19,9 +18,6 @@ static SHORTCUT_USER_DATA: u32 = 0;
 /// Offset of `sk_psock.ingress_msg`, the list of redirected messages that wait to be read.
 #[unsafe(no_mangle)]
 static SHORTCUT_INGRESS: u32 = 0;
-
-/// `SK_USER_DATA_PTRMASK` of `include/net/sock.h`: the three lowest bits are flags.
-const POINTER: u64 = !7;
 
 /// The state of a socket whose lock is held.
 pub(crate) struct Reader {
@@ -42,16 +38,10 @@ pub(crate) fn look(socket: *mut c_void) -> Option<Reader> {
         return None;
     }
     // A `tcp_sock` begins with its `sock`.
-    let user_data: u64 = read(tcp.cast_const(), &raw const SHORTCUT_USER_DATA)?;
-    let psock = (user_data & POINTER) as *const c_void;
-    // SAFETY: a constant of this object.
-    let offset = unsafe { read_volatile(&raw const SHORTCUT_INGRESS) };
-    let list = psock as u64 + u64::from(offset);
-    let first: u64 = read(psock, &raw const SHORTCUT_INGRESS)?;
+    let psock = pointer(tcp.cast_const(), &raw const SHORTCUT_USER_DATA)?;
     Some(Reader {
         consumed: read(tcp.cast_const(), &raw const SHORTCUT_COPIED_SEQ)?,
         written: read(tcp.cast_const(), &raw const SHORTCUT_WRITE_SEQ)?,
-        // An empty list's head points to itself.
-        empty: first == list,
+        empty: is_empty_list(psock, &raw const SHORTCUT_INGRESS)?,
     })
 }
