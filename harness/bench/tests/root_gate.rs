@@ -50,8 +50,9 @@ fn held(options: &[&str]) -> serde_json::Value {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    let verdict = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}{verdict}");
+    serde_json::from_str(&verdict).unwrap()
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! System calls per request of one arm, by who makes them: the figure of the gate that neither a clock nor a busy
-//! machine can blur.
+//! System calls per request, by who makes them: the figure of the gate that neither a clock nor a busy machine can
+//! blur.
 //!
 //! One connection in a closed loop, and a generator that sleeps while it waits: then every request costs client and
-//! server the same calls, however long each takes, and a wake-up too many is a call too many. What a place does anyway
-//! (a daemon looks at its configuration now and then) is counted over the same time without load, and taken off.
+//! server the same calls, however long each takes, and a wake-up too many is a call too many. After every stretch under
+//! load comes one as long with next to none, which has all the rest: the command to the generator, its result, a
+//! daemon's look at its configuration. The difference of the two is what the requests cost. The lanes take turns, so
+//! that whatever else the machine does is spread over all of them.
 
 use super::RunError;
 use super::group::{Arena, Contestant};
@@ -12,7 +14,7 @@ use crate::scenario::{Connection, Loop, Scenario};
 use kmesh_load::plan::Idle;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Place of the load generator.
 pub const CLIENT: &str = "client";
@@ -21,14 +23,16 @@ pub const SERVERS: &str = "servers";
 
 /// Load before anything is counted, milliseconds: fills pools, hands connections to the kernel.
 const WARM_MS: u32 = 200;
-/// One counted stretch, milliseconds; without load as long.
+/// One counted stretch, milliseconds.
 const STRETCH_MS: u32 = 200;
-/// Fewest requests for a figure: the calls around a stretch (its command, its result) must vanish in the rounding.
+/// The stretch with next to no load, milliseconds; the rest of its time it is quiet.
+const BARE_MS: u32 = 1;
+/// Fewest requests for a figure: a call or two that belong to no request must vanish in the rounding.
 const ENOUGH: u64 = 10_000;
 /// Stretches after which too slow a machine is given up.
 const STRETCHES: usize = 150;
 
-/// System calls of one arm.
+/// System calls of one lane.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CallsPerRequest {
     /// Calls per 1,000 requests: [`CLIENT`], [`SERVERS`], and every other place under its own name (`kmeshd`).
@@ -37,16 +41,25 @@ pub struct CallsPerRequest {
     pub requests: u64,
 }
 
-/// A place's threads and the calls they made, under load and without.
+/// A place's threads and the calls they made, in the loaded and in the bare stretches.
 #[derive(Debug, Default)]
 struct Tally {
     tasks: Vec<Task>,
     loaded: u64,
-    idle: u64,
+    bare: u64,
+}
+
+/// What was counted of one lane so far.
+#[derive(Debug)]
+struct Lane<'a> {
+    name: &'a str,
+    places: BTreeMap<String, Tally>,
+    loaded: u64,
+    bare: u64,
 }
 
 impl Arena {
-    /// Counts the calls of one lane per request over `connection`s of the scenario.
+    /// Counts the calls of each lane per request over `connection`s of the scenario, in the lanes' order.
     ///
     /// # Errors
     /// [`RunError`]: no such lane, its generator fails, requests fail, or the kernel counts no calls (root and
@@ -54,63 +67,108 @@ impl Arena {
     pub fn calls_per_request(
         &mut self,
         scenario: &Scenario,
-        lane: &str,
+        lanes: &[&str],
         connection: Connection,
-    ) -> Result<CallsPerRequest, RunError> {
-        let contestant = self.contestant(lane)?;
-        let failed = |message: String| RunError::Generator {
-            arm: lane.to_owned(),
-            message,
-        };
+    ) -> Result<Vec<CallsPerRequest>, RunError> {
         let scenario = &alone(scenario, connection);
-        let mut plan = contestant.plan(scenario);
-        plan.idle = Idle::Sleep;
-        contestant.generator.prepare(&scenario.name, plan)?;
-        contestant
-            .generator
-            .run(&scenario.name, WARM_MS, 0, Some(0.0))?;
-        let mut places = places(contestant, &scenario.client);
-        let mut requests = 0;
+        let mut counted = Vec::new();
+        for &name in lanes {
+            let contestant = self.contestant(name)?;
+            let mut plan = contestant.plan(scenario);
+            plan.idle = Idle::Sleep;
+            contestant.generator.prepare(&scenario.name, plan)?;
+            contestant.answered(&scenario.name, WARM_MS)?;
+            counted.push(Lane {
+                name,
+                places: places(contestant, &scenario.client),
+                loaded: 0,
+                bare: 0,
+            });
+        }
         for _ in 0..STRETCHES {
-            let begun = Instant::now();
-            let mut counted = start(&places)
-                .map_err(|error| failed(format!("system calls are not counted: {error}")))?;
-            let result = contestant
-                .generator
-                .run(&scenario.name, STRETCH_MS, 0, Some(0.0))?;
-            let loaded = begun.elapsed();
-            if result.ok != result.sent {
-                let message = format!(
-                    "{} of {} requests failed",
-                    result.sent - result.ok,
-                    result.sent
-                );
-                return Err(failed(message));
+            for lane in &mut counted {
+                lane.stretch(self.contestant(lane.name)?, &scenario.name)?;
             }
-            let unread = |error| failed(format!("system calls cannot be read: {error}"));
-            let before = read(&mut counted).map_err(unread)?;
-            std::thread::sleep(loaded.min(Duration::from_millis(u64::from(2 * STRETCH_MS))));
-            let after = read(&mut counted).map_err(unread)?;
-            for ((tally, before), after) in places.values_mut().zip(before).zip(after) {
-                tally.loaded += before;
-                tally.idle += after - before;
-            }
-            requests += result.ok;
-            if requests >= ENOUGH {
+            // There and back, so that no lane is always the first.
+            counted.reverse();
+            if counted.iter().all(|lane| lane.requests() >= ENOUGH) {
                 break;
             }
         }
-        contestant.generator.close(&scenario.name)?;
-        if requests < ENOUGH {
-            return Err(failed(format!(
-                "only {requests} of {ENOUGH} requests, too few to count by"
-            )));
+        counted.sort_by_key(|lane| lanes.iter().position(|name| *name == lane.name));
+        for lane in &counted {
+            self.contestant(lane.name)?
+                .generator
+                .close(&scenario.name)?;
         }
-        let per_1000 = places
-            .into_iter()
-            .map(|(place, tally)| (place, rounded(&tally, requests)))
+        counted.iter().map(Lane::figures).collect()
+    }
+}
+
+impl Lane<'_> {
+    /// One stretch under load, and as long without.
+    fn stretch(&mut self, contestant: &mut Contestant, plan: &str) -> Result<(), RunError> {
+        let name = self.name;
+        let failed = |what: &str, error: std::io::Error| RunError::Generator {
+            arm: name.to_owned(),
+            message: format!("system calls {what}: {error}"),
+        };
+        let mut counters = start(&self.places).map_err(|error| failed("are not counted", error))?;
+        let mut counts = || read(&mut counters).map_err(|error| failed("cannot be read", error));
+        let begun = Instant::now();
+        let loaded = contestant.answered(plan, STRETCH_MS)?;
+        let length = begun.elapsed();
+        let before = counts()?;
+        let begun = Instant::now();
+        let bare = contestant.answered(plan, BARE_MS)?;
+        std::thread::sleep(length.saturating_sub(begun.elapsed()));
+        let after = counts()?;
+        for ((tally, before), after) in self.places.values_mut().zip(before).zip(after) {
+            tally.loaded += before;
+            tally.bare += after - before;
+        }
+        self.loaded += loaded;
+        self.bare += bare;
+        Ok(())
+    }
+
+    /// Requests that a loaded stretch had more than a bare one.
+    fn requests(&self) -> u64 {
+        self.loaded.saturating_sub(self.bare)
+    }
+
+    fn figures(&self) -> Result<CallsPerRequest, RunError> {
+        let requests = self.requests();
+        if requests < ENOUGH {
+            return Err(RunError::Generator {
+                arm: self.name.to_owned(),
+                message: format!("only {requests} of {ENOUGH} requests, too few to count by"),
+            });
+        }
+        let per_1000 = self
+            .places
+            .iter()
+            .map(|(place, tally)| (place.clone(), rounded(tally, requests)))
             .collect();
         Ok(CallsPerRequest { per_1000, requests })
+    }
+}
+
+impl Contestant {
+    /// Requests of one cell in a closed loop, every one of them answered.
+    fn answered(&mut self, plan: &str, cell_ms: u32) -> Result<u64, RunError> {
+        let result = self.generator.run(plan, cell_ms, 0, Some(0.0))?;
+        if result.ok == result.sent {
+            return Ok(result.ok);
+        }
+        Err(RunError::Generator {
+            arm: self.name.clone(),
+            message: format!(
+                "{} of {} requests failed",
+                result.sent - result.ok,
+                result.sent
+            ),
+        })
     }
 }
 
@@ -157,7 +215,7 @@ fn read(counted: &mut [Calls]) -> std::io::Result<Vec<u64>> {
 
 /// To the nearest call per 1,000 requests.
 fn rounded(tally: &Tally, requests: u64) -> u64 {
-    let more = tally.loaded.saturating_sub(tally.idle);
+    let more = tally.loaded.saturating_sub(tally.bare);
     (more * 1000 + requests / 2) / requests.max(1)
 }
 
@@ -167,11 +225,11 @@ mod tests {
 
     #[test]
     fn what_happens_without_load_is_taken_off() {
-        let per_1000 = |loaded, idle| {
+        let per_1000 = |loaded, bare| {
             let tally = Tally {
                 tasks: Vec::new(),
                 loaded,
-                idle,
+                bare,
             };
             rounded(&tally, 10_000)
         };
