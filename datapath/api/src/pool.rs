@@ -44,7 +44,8 @@ pub struct Upstream {
     pub endpoint: u32,
     /// Cookie of the server's accepted socket when it is on this node and enrolled; 0 = reach it through TCP.
     pub server: u64,
-    /// That socket's address in the kernel, good for reading while it is in `SERVERS`.
+    /// The socket that requests are redirected to, the server's or the upstream itself: its address in the kernel, good for reading while it
+    /// is in its map.
     pub server_socket: u64,
     /// Cookie of the leaseholder's socket.
     pub client: u64,
@@ -136,4 +137,7 @@ pub struct Place {
     pub reader: u64,
     /// The reader's cookie, to see whether the socket at that address is still the reader.
     pub cookie: u64,
+    /// 1 if the reader is the upstream itself, which sends the message to another node.
+    pub sends_on: u32,
+    reserved: u32,
 }

@@ -6,7 +6,9 @@
 
 use std::io;
 
-use kmesh_api::limits::UPSTREAM_WINDOW;
+use kmesh_api::limits::{LARGE_MAX as LARGE_MESSAGE, UPSTREAM_WINDOW};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SndBufForce;
 use socket2::SockRef;
 use std::os::fd::AsFd;
 
@@ -58,5 +60,17 @@ impl Buffers {
             socket.set_recv_buffer_size(receive)?;
         }
         socket.set_send_buffer_size(self.send)
+    }
+
+    /// Lets the send buffer of `socket` hold the largest message that the kernel may redirect to it. A redirect finds the other socket's
+    /// buffer full only to say `EAGAIN` to a sender whose own socket stays writable (`tcp_bpf_sendmsg_redir`), so it must never be.
+    ///
+    /// # Errors
+    /// If the kernel refuses, which takes `CAP_NET_ADMIN` because `net.core.wmem_max` does not count.
+    pub fn hold_any(socket: &impl AsFd) -> io::Result<()> {
+        // Doubled by the kernel, so there is as much again for the bookkeeping.
+        setsockopt(socket, SndBufForce, &(LARGE_MESSAGE as usize))?;
+        // The pod's `tcp_notsent_lowat` would be a limit of its own (`tcp_stream_memory_free`).
+        SockRef::from(socket).set_tcp_notsent_lowat(u32::MAX)
     }
 }

@@ -11,7 +11,7 @@ use aya_ebpf::programs::TcContext;
 use kmesh_api::exchange::{QUEUEING, UNREAD};
 
 use crate::asked::asked;
-use crate::maps::{CLIENTS, SERVERS};
+use crate::maps::{CLIENTS, SERVERS, UPSTREAM_SOCKETS};
 use crate::probe_read::{is_empty_list, pointer, read};
 
 /// Offset of `sock.sk_user_data`, set by the loader.
@@ -69,17 +69,41 @@ pub fn of_server(ctx: &TcContext) -> i32 {
 /// The same for the socket in `sockets`, a sockhash, whose key, a `K`, follows the header.
 #[inline(always)]
 fn of<K>(ctx: &TcContext, sockets: *mut c_void) -> i32 {
-    let Some(mut key) = asked::<K>(ctx) else {
+    let Some(key) = asked::<K>(ctx) else {
         return 0;
     };
+    let look = |socket| {
+        let queueing = queued(socket).is_some_and(|left| left != 0);
+        let unread = readable(socket).and_then(has_unread).unwrap_or(false);
+        (if queueing { QUEUEING } else { 0 }) | (if unread { UNREAD } else { 0 })
+    };
+    with_socket(sockets, key, look).unwrap_or(0)
+}
+
+/// Address of the socket that responses of `slot` come to from another node, good for reading while it is in its map.
+#[inline(always)]
+pub(crate) fn upstream_socket(slot: u32) -> Option<*const c_void> {
+    with_socket(
+        (&raw const UPSTREAM_SOCKETS).cast_mut().cast(),
+        slot,
+        readable,
+    )?
+}
+
+/// What `look` says of the socket of `key` in `sockets`, a sockhash whose keys are `K`s.
+#[inline(always)]
+fn with_socket<K, T>(
+    sockets: *mut c_void,
+    mut key: K,
+    look: impl FnOnce(*mut c_void) -> T,
+) -> Option<T> {
     // SAFETY: `key` is of the map's key type; what is found is released below.
     let socket = unsafe { bpf_map_lookup_elem(sockets, (&raw mut key).cast()) };
     if socket.is_null() {
-        return 0;
+        return None;
     }
-    let queueing = queued(socket).is_some_and(|left| left != 0);
-    let unread = readable(socket).and_then(has_unread).unwrap_or(false);
+    let seen = look(socket);
     // SAFETY: the lookup took a reference, given back once.
     unsafe { bpf_sk_release(socket) };
-    (if queueing { QUEUEING } else { 0 }) | (if unread { UNREAD } else { 0 })
+    Some(seen)
 }

@@ -7,6 +7,7 @@ use aya_ebpf::programs::TcContext;
 use kmesh_api::pool::{Donation, FREE, PoolKey, RETIRED, USER};
 
 use crate::asked::asked;
+use crate::backlog::upstream_socket;
 use crate::lease::{push, remove, upstream};
 
 /// Done.
@@ -56,6 +57,9 @@ pub fn donate(ctx: &TcContext) -> i32 {
         pod: upstream.pod,
         endpoint: upstream.endpoint,
     };
+    if upstream.server == 0 {
+        upstream.server_socket = upstream_socket(slot).map_or(0, |socket| socket as u64);
+    }
     upstream.state = FREE;
     if push(&key, slot) {
         return DONATED;

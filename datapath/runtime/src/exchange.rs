@@ -91,7 +91,7 @@ fn lease(msg: *mut sk_msg_md, client: &mut Client, key: &PoolKey) -> Result<(), 
     Err(Reason::NoUpstream)
 }
 
-/// The same for a request that needs a place at its server. One try: whoever finds none has another way.
+/// The same for a request that needs a place. One try: whoever finds none has another way.
 #[inline(always)]
 fn lease_large(
     msg: *mut sk_msg_md,
@@ -112,10 +112,11 @@ fn lease_large(
             }
             return Err(Reason::Large);
         }
-        if redirect(msg, true, slot) {
+        let local = upstream.server != 0;
+        if redirect(msg, local, slot) {
             begin_exchange(upstream, client, sender(msg), slot);
             client.sends = 1;
-            count(Reason::Local);
+            count(if local { Reason::Local } else { Reason::Remote });
             return Ok(());
         }
         // Nobody has that lease any more, nor its place.

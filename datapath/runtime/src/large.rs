@@ -24,6 +24,9 @@ static PLACES_USED: u32 = 0;
 /// Offset of `sock.__sk_common.skc_cookie`, set by the loader.
 #[unsafe(no_mangle)]
 static SOCK_COOKIE: u32 = 0;
+/// Offset of `sock.sk_wmem_queued`, set by the loader.
+#[unsafe(no_mangle)]
+static SOCK_WMEM_QUEUED: u32 = 0;
 /// Offset of `sock.sk_memcg`, set by the loader.
 #[unsafe(no_mangle)]
 static SOCK_MEMCG: u32 = 0;
@@ -47,7 +50,7 @@ pub(crate) fn admit_response(exchange: &mut Upstream, slot: u32) -> bool {
     let total = exchange.remaining;
     if total <= MESSAGE_MAX
         || total > LARGE_MAX
-        || !claim(reader, exchange.client, total, slot, exchange.lease)
+        || !claim(reader, total, slot, exchange.lease, false)
     {
         return false;
     }
@@ -56,19 +59,13 @@ pub(crate) fn admit_response(exchange: &mut Upstream, slot: u32) -> bool {
     true
 }
 
-/// Gives a request of `total` bytes a place at its server's, in the exchange that `exchange` is about to begin; `false` if it must go by TCP.
+/// Gives a request of `total` bytes a place at its server's, or on the connection to it, in the exchange that `exchange` is about to
+/// begin; `false` if it must go by TCP.
 #[inline(always)]
 pub(crate) fn admit_request(exchange: &Upstream, slot: u32, total: u64) -> bool {
+    let lease = exchange.lease.wrapping_add(1);
     let reader = exchange.server_socket as *const c_void;
-    // Only a queue on this node can be seen, and a TCP connection that is full has no way to stop another one's sender.
-    exchange.server != 0
-        && claim(
-            reader,
-            exchange.server,
-            total,
-            slot,
-            exchange.lease.wrapping_add(1),
-        )
+    claim(reader, total, slot, lease, exchange.server == 0)
 }
 
 /// Counts one more send of a message; `false` if the rest of it must go by TCP. `sends` is 0 for a message that has no place.
@@ -81,10 +78,14 @@ pub(crate) fn count_send(sends: &mut u32) -> bool {
     *sends <= LARGE_SENDS_MAX
 }
 
-/// Takes a free place for a message of `total` bytes to `reader`, in the exchange with that number.
+/// Takes a free place for a message of `total` bytes to `reader`, in the exchange with that number; `sends_on` if that socket does
+/// not read it but sends it to another node.
 /// A function of its own, because the callers' stacks have no room for what it keeps there.
 #[inline(never)]
-fn claim(reader: *const c_void, cookie: u64, total: u64, slot: u32, lease: u64) -> bool {
+fn claim(reader: *const c_void, total: u64, slot: u32, lease: u64, sends_on: bool) -> bool {
+    let Some(cookie) = read::<u64>(reader, &raw const SOCK_COOKIE) else {
+        return false;
+    };
     if !has_room(reader, total) {
         return false;
     }
@@ -117,6 +118,7 @@ fn claim(reader: *const c_void, cookie: u64, total: u64, slot: u32, lease: u64) 
                 (*place).lease = lease;
                 (*place).reader = reader as u64;
                 (*place).cookie = cookie;
+                (*place).sends_on = u32::from(sends_on);
                 taken = true;
             }
             bpf_spin_unlock((&raw mut (*place).lock).cast());
@@ -142,16 +144,24 @@ fn is_taken(place: *const Place, slot: u32, lease: u64) -> bool {
         }
     }
     // SAFETY: a live array value; whoever takes the place meanwhile has a lease of its own, and then this place is not free.
-    let (reader, cookie) = unsafe {
+    let (reader, cookie, sends_on) = unsafe {
         (
             read_volatile(&raw const (*place).reader),
             read_volatile(&raw const (*place).cookie),
+            read_volatile(&raw const (*place).sends_on),
         )
     };
     let reader = reader as *const c_void;
     // A closed socket's memory may be another socket's by now, or nothing's.
-    read::<u64>(reader, &raw const SOCK_COOKIE) == Some(cookie)
-        && has_unread(reader).unwrap_or(false)
+    if read::<u64>(reader, &raw const SOCK_COOKIE) != Some(cookie) {
+        return false;
+    }
+    if sends_on == 0 {
+        has_unread(reader).unwrap_or(false)
+    } else {
+        // What was sent counts until it was acknowledged.
+        read::<u32>(reader, &raw const SOCK_WMEM_QUEUED).is_some_and(|left| left != 0)
+    }
 }
 
 /// Memory cgroups above a socket's that are looked at; a container of Kubernetes has six.

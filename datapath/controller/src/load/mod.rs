@@ -211,6 +211,7 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
         .override_global("PSOCK_INGRESS", &offsets.ingress, true)
         .override_global("PLACES_USED", &places.used, true)
         .override_global("SOCK_COOKIE", &places.cookie, true)
+        .override_global("SOCK_WMEM_QUEUED", &places.queued, true)
         .override_global("SOCK_MEMCG", &places.memcg, true)
         .override_global("MEMCG_COUNTER", &places.counter, true)
         .override_global("COUNTER_USAGE", &places.usage, true)

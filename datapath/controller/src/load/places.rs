@@ -17,6 +17,8 @@ pub(super) struct Places {
     pub(super) used: u32,
     /// Offset of `sock.__sk_common.skc_cookie`.
     pub(super) cookie: u32,
+    /// Offset of `sock.sk_wmem_queued`.
+    pub(super) queued: u32,
     /// Offset of `sock.sk_memcg`.
     pub(super) memcg: u32,
     /// Offset of the counter that sockets are charged to in `struct mem_cgroup`.
@@ -48,6 +50,7 @@ impl Places {
             used: 0,
             cookie: member_offset(btf, "sock", "__sk_common")?
                 + member_offset(btf, "sock_common", "skc_cookie")?,
+            queued: member_offset(btf, "sock", "sk_wmem_queued")?,
             memcg: member_offset(btf, "sock", "sk_memcg")?,
             counter: member_offset(btf, "mem_cgroup", counter)?,
             usage: member_offset(btf, "page_counter", "usage")?,

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use super::{Donated, Opened, Record, record};
+use crate::buffers::Buffers;
 use crate::fallback::relay;
 use crate::load::Datapath;
 use crate::node::Node;
@@ -111,6 +112,7 @@ fn prepare(
     if !remote {
         return Ok(None);
     }
+    Buffers::hold_any(stream)?;
     let cookie = socket_cookie(stream)?;
     datapath.slots.insert(cookie, slot, 0)?;
     let inserted = datapath
