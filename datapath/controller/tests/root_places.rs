@@ -87,10 +87,15 @@ fn requests_need_a_place_at_their_server() {
     if !root("requests_need_a_place_at_their_server") {
         return;
     }
-    let mesh = Mesh::local("requests");
+    for mesh in meshes("requests") {
+        requests_need_places(&mesh);
+    }
+}
+
+fn requests_need_places(mesh: &Mesh) {
     let (sender, release) = mpsc::channel::<()>();
     let release = Mutex::new(release);
-    let _server = raw::serve(&mesh, move |connection| hashes(connection, &release));
+    let _server = raw::serve(mesh, move |connection| hashes(connection, &release));
     let mut clients: Vec<Client> = (0..=LARGE_PLACES).map(|_| mesh.connect()).collect();
     // An upstream for each of them: all of them at once.
     eventually("all are served in the kernel", || {
@@ -130,11 +135,45 @@ fn requests_need_a_place_at_their_server() {
             "client {number}"
         );
     }
-    assert!(stayed(&mesh, || {
+    assert!(stayed(mesh, || {
         let (head, body) = post("/raw", &body(9));
         clients[0].send([head.into_bytes(), body.clone()].concat());
         assert_eq!(clients[0].receive(false).header("x-hash"), hash(&body));
     }));
+}
+
+/// Nothing tells a sender that the socket behind its own is full, so that one must take the whole message, whoever reads it when.
+#[test]
+fn a_sender_is_never_told_to_try_again() {
+    if !root("a_sender_is_never_told_to_try_again") {
+        return;
+    }
+    for mesh in meshes("unread") {
+        let (sender, release) = mpsc::channel::<()>();
+        let release = Mutex::new(release);
+        let _server = raw::serve(&mesh, move |connection| hashes(connection, &release));
+        let mut client = mesh.connect();
+        mesh.warm(&mut client, &[("/raw", "")]);
+        let whole: Vec<u8> = body(5).iter().copied().cycle().take(16 << 20).collect();
+        for turn in 0..3 {
+            assert!(stayed(&mesh, || {
+                client.send(post("/raw/held", &whole).0);
+                client.stream.set_nonblocking(true).unwrap();
+                // Fails with `WouldBlock` if it cannot all be taken at once.
+                client.stream.write_all(&whole).unwrap();
+                client.stream.set_nonblocking(false).unwrap();
+                sender.send(()).unwrap();
+                assert_eq!(client.receive(false).header("x-hash"), hash(&whole));
+            }));
+            assert_eq!(client.get("/raw", "").header("x-hash"), hash(b""), "{turn}");
+        }
+        every_exchange_is_over(&mesh);
+    }
+}
+
+/// Servers here and servers elsewhere.
+fn meshes(name: &str) -> [Mesh; 2] {
+    [Mesh::local(name), Mesh::remote(&format!("{name}-remote"))]
 }
 
 /// Answers with the hash of the request's body, which is not read for `/raw/held` before it is released.
@@ -208,10 +247,15 @@ fn a_request_in_too_many_pieces_ends_by_tcp() {
     if !root("a_request_in_too_many_pieces_ends_by_tcp") {
         return;
     }
-    let mesh = Mesh::local("spill");
+    for mesh in meshes("spill") {
+        too_many_pieces(&mesh);
+    }
+}
+
+fn too_many_pieces(mesh: &Mesh) {
     let (sender, release) = mpsc::channel::<()>();
     let release = Mutex::new(release);
-    let _server = raw::serve(&mesh, move |connection| hashes(connection, &release));
+    let _server = raw::serve(mesh, move |connection| hashes(connection, &release));
     // What looks like a request, or like the beginning of HTTP/2, is a body all the same.
     for piece in [
         PIECE,
@@ -225,7 +269,7 @@ fn a_request_in_too_many_pieces_ends_by_tcp() {
             let mut client = mesh.connect();
             let whole = piece.repeat(PIECES);
             for turn in 0..2 {
-                let stays = stayed(&mesh, || {
+                let stays = stayed(mesh, || {
                     client.send(post(path, &whole).0);
                     for piece in whole.chunks(piece.len()) {
                         client.send(piece);
@@ -244,7 +288,7 @@ fn a_request_in_too_many_pieces_ends_by_tcp() {
             }
         }
     }
-    every_exchange_is_over(&mesh);
+    every_exchange_is_over(mesh);
 }
 
 #[test]
@@ -252,11 +296,7 @@ fn a_client_may_finish_a_request_that_was_answered_early() {
     if !root("a_client_may_finish_a_request_that_was_answered_early") {
         return;
     }
-    // The larger one is the kernel's only where the server is here.
-    for (mesh, sizes) in [
-        (Mesh::local("linger"), &[60_000, SIZE][..]),
-        (Mesh::remote("linger-remote"), &[60_000]),
-    ] {
+    for mesh in meshes("linger") {
         let (sender, seen) = mpsc::channel();
         let _server = raw::serve(&mesh, move |mut connection: Connection| {
             while let Some(mut request) = connection.head() {
@@ -278,7 +318,7 @@ fn a_client_may_finish_a_request_that_was_answered_early() {
                 }
             }
         });
-        for &size in sizes {
+        for size in [60_000, SIZE] {
             let mut client = mesh.connect();
             mesh.warm(&mut client, &[("/raw", "")]);
             let body = &body(size)[..size];

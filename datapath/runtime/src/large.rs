@@ -1,8 +1,8 @@
 //! Places for large messages.
 //!
 //! A redirect has no flow control: when the reader stops, all of the message lies in its queue. Up to `MESSAGE_MAX` bytes anybody may
-//! let lie. A longer message needs one of a few places, which it keeps until it was read, so that readers who stop hold no more
-//! than these; whoever finds none travels by TCP. The choice falls at the message's head. One that comes in too many sends
+//! let lie. A longer message needs one of a few places, which it keeps until it was read (on the way to another node: acknowledged), so that
+//! readers who stop hold no more than these; whoever finds none travels by TCP. The choice falls at the message's head. One that comes in too many sends
 //! leaves its place half-way, and user space sends the rest on when the reader has read the beginning: a reader
 //! with parts of one message in both its queues might wait for ever (ARCHITECTURE, "What a socket map changes").
 
