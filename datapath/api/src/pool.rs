@@ -75,6 +75,29 @@ pub struct Upstream {
     pub head: Head<RESPONSE_HEAD_MAX>,
 }
 
+/// An upstream socket whose server is elsewhere: value of `SLOTS`, keyed by the socket's cookie.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrivals {
+    /// Its slot.
+    pub slot: u32,
+    /// 1 once `next` is known.
+    pub begun: u32,
+    /// TCP sequence number of the first byte that the verdict program has not seen.
+    pub next: u32,
+    reserved: u32,
+}
+
+impl Arrivals {
+    /// Of the socket of `slot`, which the program has seen nothing of.
+    pub fn new(slot: u32) -> Self {
+        Self {
+            slot,
+            ..Self::default()
+        }
+    }
+}
+
 /// A TCP connection as its accepting side will see it: key of `EXPECTED`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]

@@ -3,7 +3,7 @@
 use crate::Address;
 use crate::exchange::{Answered, Spilled, Waiting};
 use crate::pod::{Anchored, AnchoredKey, Pod};
-use crate::pool::{Connection, Pool, PoolKey};
+use crate::pool::{Arrivals, Connection, Pool, PoolKey};
 
 macro_rules! plain {
     ($($type:ty),* $(,)?) => {$(
@@ -15,6 +15,7 @@ macro_rules! plain {
 plain!(
     Address,
     Answered,
+    Arrivals,
     Spilled,
     Waiting,
     Anchored,

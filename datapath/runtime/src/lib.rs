@@ -21,6 +21,7 @@ mod large;
 pub mod lease;
 pub mod maps;
 mod message;
+mod overlap;
 mod owed;
 mod probe_read;
 pub mod request;

@@ -9,7 +9,7 @@ use kmesh_api::limits::{
     CLIENTS_MAX, CLUSTERS_MAX, LARGE_PLACES, PODS_MAX, POOLS_MAX, SPILLED_MAX, UPSTREAMS_MAX,
 };
 use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
-use kmesh_api::pool::{Connection, Place, Pool, PoolKey, Upstream};
+use kmesh_api::pool::{Arrivals, Connection, Place, Pool, PoolKey, Upstream};
 use kmesh_api::reason::REASONS;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -46,9 +46,9 @@ pub static ANCHORED: HashMap<AnchoredKey, Anchored, { CLIENTS_MAX as usize }, NO
 /// Connections that the controller is about to open, with their slot.
 #[btf_map]
 pub static EXPECTED: HashMap<Connection, u32, UPSTREAMS_MAX, NO_PREALLOC> = HashMap::new();
-/// Slot of an upstream socket by its cookie, for sockets in `UPSTREAM_SOCKETS`.
+/// Slot of an upstream socket by its cookie, and how far it was read, for sockets in `UPSTREAM_SOCKETS`.
 #[btf_map]
-pub static SLOTS: HashMap<u64, u32, UPSTREAMS_MAX, NO_PREALLOC> = HashMap::new();
+pub static SLOTS: HashMap<u64, Arrivals, UPSTREAMS_MAX, NO_PREALLOC> = HashMap::new();
 /// The upstream connections.
 #[btf_map]
 pub static UPSTREAMS: Array<Upstream, UPSTREAMS_MAX, MMAPABLE> = Array::new();

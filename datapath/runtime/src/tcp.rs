@@ -16,6 +16,17 @@ static TCP_COPIED_SEQ: u32 = 0;
 #[unsafe(no_mangle)]
 static TCP_BYTES_RECEIVED: u32 = 0;
 
+/// The first byte of the stream that `socket`'s application has not read, by its sequence number.
+#[inline(always)]
+pub(crate) fn first_unread(socket: *mut c_void) -> Option<u32> {
+    // SAFETY: as below.
+    let tcp = unsafe { bpf_skc_to_tcp_sock(socket) }.cast::<c_void>();
+    if tcp.is_null() {
+        return None;
+    }
+    read(tcp, &raw const TCP_COPIED_SEQ)
+}
+
 /// Bytes that arrived on `socket` through TCP, if the application has read them all.
 #[inline(always)]
 pub(crate) fn bytes_consumed(socket: *mut c_void) -> Option<u64> {

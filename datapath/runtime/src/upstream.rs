@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::{bpf_sk_redirect_hash, bpf_skb_load_bytes};
 use aya_ebpf::programs::SkBuffContext;
 use kmesh_api::Reason;
 use kmesh_api::limits::RESPONSE_HEAD_MAX;
-use kmesh_api::pool::{LEASED, RETIRED};
+use kmesh_api::pool::{DEAD, LEASED, RETIRED};
 use kmesh_orchestration::http1::begin_response;
 use kmesh_orchestration::http1::chunked::{self, Source};
 
@@ -15,6 +15,7 @@ use crate::counter::count;
 use crate::generation;
 use crate::lease::upstream;
 use crate::maps::{CLIENTS, SLOTS};
+use crate::overlap::trim;
 use crate::response::{advance, begin, out_of_turn, relay};
 
 const PASS: u32 = sk_action::SK_PASS;
@@ -24,13 +25,20 @@ const PASS: u32 = sk_action::SK_PASS;
 pub fn upstream_response(ctx: &SkBuffContext) -> u32 {
     // SAFETY: the context is the one this program was called with.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    // SAFETY: the value is copied at once; the controller removes it after the socket closed.
-    let Some(slot) = (unsafe { SLOTS.get(cookie) }).copied() else {
+    let Some(arrivals) = SLOTS.get_ptr_mut(cookie) else {
         return PASS;
     };
+    // SAFETY: a live map value; packets of a socket come one after the other, and the controller removes it after the socket closed.
+    let arrivals = unsafe { &mut *arrivals };
+    let slot = arrivals.slot;
     let Some(upstream) = upstream(slot) else {
         return PASS;
     };
+    if !trim(ctx, arrivals) {
+        // Whoever waits for a response on this connection is told that it broke.
+        upstream.dead = DEAD;
+        return sk_action::SK_DROP;
+    }
     if upstream.state != LEASED {
         return out_of_turn(upstream);
     }

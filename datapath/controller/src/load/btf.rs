@@ -103,6 +103,12 @@ pub struct Offsets {
     pub copied_seq: u32,
     /// `tcp_sock.bytes_received`: bytes that arrived in all.
     pub bytes_received: u32,
+    /// `sk_buff.cb`: where TCP has its `struct tcp_skb_cb`.
+    pub control: u32,
+    /// `tcp_skb_cb.seq`: first byte of a buffer.
+    pub seq: u32,
+    /// `tcp_skb_cb.end_seq`: the byte after its last.
+    pub end_seq: u32,
     /// `sock.sk_user_data`: where a socket in a socket map has its `struct sk_psock`.
     pub user_data: u32,
     /// `sk_psock.ingress_skb.qlen`: buffers that were redirected to the socket and are not in its queue yet.
@@ -128,6 +134,9 @@ impl Offsets {
             rcv_nxt: offset("tcp_sock", "rcv_nxt")?,
             copied_seq: offset("tcp_sock", "copied_seq")?,
             bytes_received: offset("tcp_sock", "bytes_received")?,
+            control: offset("sk_buff", "cb")?,
+            seq: offset("tcp_skb_cb", "seq")?,
+            end_seq: offset("tcp_skb_cb", "end_seq")?,
             user_data: offset("sock", "sk_user_data")?,
             backlog: offset("sk_psock", "ingress_skb")? + offset("sk_buff_head", "qlen")?,
             ingress: offset("sk_psock", "ingress_msg")?,

@@ -17,7 +17,7 @@ use aya::{Ebpf, EbpfLoader};
 use kmesh_api::exchange::{Answered, Spilled, Waiting};
 use kmesh_api::limits::UPSTREAMS_MAX;
 use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
-use kmesh_api::pool::{Connection, Pool, PoolKey, Upstream};
+use kmesh_api::pool::{Arrivals, Connection, Pool, PoolKey, Upstream};
 use kmesh_api::{Image, Reason};
 
 use self::btf::Offsets;
@@ -52,7 +52,7 @@ pub struct Datapath {
     /// Announced upstream connections.
     pub expected: HashMap<MapData, Connection, u32>,
     /// Slots of remote upstream sockets.
-    pub slots: HashMap<MapData, u64, u32>,
+    pub slots: HashMap<MapData, u64, Arrivals>,
     /// Free lists.
     pub pools: HashMap<MapData, PoolKey, Pool>,
     /// Exchanges that pipelined requests wait for.
@@ -206,6 +206,9 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
         .override_global("TCP_RCV_NXT", &offsets.rcv_nxt, true)
         .override_global("TCP_COPIED_SEQ", &offsets.copied_seq, true)
         .override_global("TCP_BYTES_RECEIVED", &offsets.bytes_received, true)
+        .override_global("SKB_CB", &offsets.control, true)
+        .override_global("TCP_CB_SEQ", &offsets.seq, true)
+        .override_global("TCP_CB_END_SEQ", &offsets.end_seq, true)
         .override_global("SOCK_USER_DATA", &offsets.user_data, true)
         .override_global("PSOCK_BACKLOG", &offsets.backlog, true)
         .override_global("PSOCK_INGRESS", &offsets.ingress, true)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kmesh_api::limits::POOL_MAX;
-use kmesh_api::pool::{DEAD, Pool, PoolKey, RELAY, RETIRED, USER, bpf_spin_lock};
+use kmesh_api::pool::{Arrivals, DEAD, Pool, PoolKey, RELAY, RETIRED, USER, bpf_spin_lock};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tracing::{debug, warn};
@@ -114,7 +114,7 @@ fn prepare(
     }
     Buffers::hold_any(stream)?;
     let cookie = socket_cookie(stream)?;
-    datapath.slots.insert(cookie, slot, 0)?;
+    datapath.slots.insert(cookie, Arrivals::new(slot), 0)?;
     let inserted = datapath
         .upstream_sockets
         .insert(slot, stream.as_raw_fd(), 0);
