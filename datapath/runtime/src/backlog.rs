@@ -6,13 +6,14 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release, bpf_skc_to_tcp_sock};
+use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release};
 use aya_ebpf::programs::TcContext;
 use kmesh_api::exchange::{QUEUEING, UNREAD};
 
 use crate::asked::asked;
 use crate::maps::{CLIENTS, SERVERS, UPSTREAM_SOCKETS};
 use crate::probe_read::{is_empty_list, pointer, read};
+use crate::tcp::readable;
 
 /// Offset of `sock.sk_user_data`, set by the loader.
 #[unsafe(no_mangle)]
@@ -31,14 +32,6 @@ static PSOCK_INGRESS: u32 = 0;
 #[inline(always)]
 pub(crate) fn queued(socket: *mut c_void) -> Option<u32> {
     read(psock(readable(socket)?)?, &raw const PSOCK_BACKLOG)
-}
-
-/// The socket as an address that can be read from.
-#[inline(always)]
-fn readable(socket: *mut c_void) -> Option<*const c_void> {
-    // SAFETY: the helper takes any socket pointer and answers null for one that is not TCP.
-    let tcp = unsafe { bpf_skc_to_tcp_sock(socket) }.cast::<c_void>();
-    if tcp.is_null() { None } else { Some(tcp) }
 }
 
 /// Whether something that was redirected to `socket`, which is in a socket map, lies in its queue.
