@@ -65,6 +65,23 @@ impl Snapshot {
         })
     }
 
+    /// The resources that are refused and have no former version in force, in the same form: what they would have answered
+    /// for is to be refused.
+    pub fn refused_trees(&self) -> impl Iterator<Item = (&'static str, &str, &str, Value)> {
+        self.refused
+            .iter()
+            .filter(|refusal| !refusal.replaced)
+            .filter_map(|refusal| {
+                let served = refusal.served.as_ref()?;
+                Some((
+                    refusal.kind.type_url(),
+                    refusal.name.as_str(),
+                    refusal.version.as_str(),
+                    served.tree(),
+                ))
+            })
+    }
+
     /// The same as one static file: `listeners` with their routes, `clusters` with their endpoints. Routes and endpoints
     /// that are absent are empty ones, as in Envoy, and each cluster of type EDS becomes a `STATIC` one.
     pub fn document(&self) -> Value {

@@ -10,6 +10,10 @@ use crate::World;
 
 /// What this control plane does wrong.
 #[derive(Clone, Debug, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fault of its own, in any combination"
+)]
 pub struct Quirks {
     /// Answers every answer with the same response again.
     pub repeats: bool,

@@ -157,24 +157,24 @@ struct Action {
     cluster: String,
 }
 
-fn ads() -> Option<ConfigSource> {
-    Some(ConfigSource {
+fn ads() -> ConfigSource {
+    ConfigSource {
         ads: Some(Empty {}),
         version: 2,
-    })
+    }
 }
 
-fn address(address: String, port: u32) -> Option<Address> {
-    Some(Address {
+fn address(address: String, port: u32) -> Address {
+    Address {
         socket: Some(Socket { address, port }),
-    })
+    }
 }
 
-fn any(name: &str, bytes: Vec<u8>) -> Option<Any> {
-    Some(Any {
+fn any(name: &str, bytes: Vec<u8>) -> Any {
+    Any {
         type_url: format!("type.googleapis.com/envoy.extensions.filters.{name}"),
         value: bytes,
-    })
+    }
 }
 
 /// A cluster of type EDS with this connect timeout.
@@ -183,7 +183,9 @@ pub fn cluster(name: &str, timeout_seconds: i64) -> Vec<u8> {
         seconds: timeout_seconds,
         nanos: 0,
     });
-    let eds = Some(Eds { source: ads() });
+    let eds = Some(Eds {
+        source: Some(ads()),
+    });
     Cluster {
         name: name.to_owned(),
         discovery: 3,
@@ -200,7 +202,7 @@ pub fn endpoints<'a>(
 ) -> Vec<u8> {
     let endpoints = endpoints.into_iter().map(|(ip, port)| LbEndpoint {
         endpoint: Some(Addressed {
-            address: address(ip.to_owned(), port),
+            address: Some(address(ip.to_owned(), port)),
         }),
     });
     let localities = vec![Locality {
@@ -217,29 +219,29 @@ pub fn endpoints<'a>(
 pub fn listener(name: &str, ip: &str, port: u32, routes: &str) -> Vec<u8> {
     let router = Filter {
         name: "envoy.filters.http.router".to_owned(),
-        config: any("http.router.v3.Router", Vec::new()),
+        config: Some(any("http.router.v3.Router", Vec::new())),
     };
     let manager = Manager {
         stat_prefix: name.to_owned(),
         rds: Some(Rds {
-            source: ads(),
+            source: Some(ads()),
             name: routes.to_owned(),
         }),
         filters: vec![router],
     };
     let filter = Filter {
         name: "envoy.filters.network.http_connection_manager".to_owned(),
-        config: any(
+        config: Some(any(
             "network.http_connection_manager.v3.HttpConnectionManager",
             manager.encode_to_vec(),
-        ),
+        )),
     };
     let chains = vec![Chain {
         filters: vec![filter],
     }];
     Listener {
         name: name.to_owned(),
-        address: address(ip.to_owned(), port),
+        address: Some(address(ip.to_owned(), port)),
         chains,
     }
     .encode_to_vec()

@@ -5,7 +5,7 @@ use kmesh_xds::{Kind, Protocol};
 use proptest::prelude::*;
 
 /// Something that happens to mesh or stream.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Add(u32, u32),
     Remove(u32),
@@ -58,7 +58,7 @@ fn take(link: &mut Link, step: Step) {
         Step::Add(index, replicas) => synthetic::add_service(world, index, replicas),
         Step::Remove(index) => synthetic::remove_service(world, index),
         Step::Move(index, shift) if there(world, index) => {
-            synthetic::put_endpoints(world, index, 2, shift)
+            synthetic::put_endpoints(world, index, 2, shift);
         }
         Step::Recluster(index, timeout) if there(world, index) => {
             let name = format!("s{index}");

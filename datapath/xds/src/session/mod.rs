@@ -13,6 +13,7 @@ mod sotw;
 mod status;
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -138,7 +139,7 @@ impl Session {
         }
         self.lost = None;
         match Incoming::read(response, &self.decoder) {
-            Ok(incoming) => self.apply(incoming, judge, now),
+            Ok(incoming) => self.apply(&incoming, judge, now),
             // Nobody asked for it, so nobody can accept or refuse it.
             Err(_type_url) => self.strays += 1,
         }
@@ -225,7 +226,7 @@ impl Session {
         }
     }
 
-    fn apply(&mut self, incoming: Incoming, judge: &dyn Judge, now: Instant) {
+    fn apply(&mut self, incoming: &Incoming, judge: &dyn Judge, now: Instant) {
         let kind = incoming.kind;
         if !incoming.control_plane.is_empty() {
             incoming.control_plane.clone_into(&mut self.control_plane);
@@ -241,7 +242,7 @@ impl Session {
                 kind.service()
             )]
         } else {
-            self.take(&incoming, judge)
+            self.take(incoming, judge)
         };
         let error = (!problems.is_empty()).then(|| nack_text(&problems));
         self.channels[kind.index()].answer(&incoming.nonce, &incoming.version, error, at, now);
@@ -332,7 +333,7 @@ fn nack_text(problems: &[String]) -> String {
     for (index, problem) in problems.iter().enumerate() {
         let rest = problems.len() - index;
         if index > 0 && text.len() + problem.len() > NACK_MAX {
-            text.push_str(&format!("\n(and {rest} more)"));
+            let _ = write!(text, "\n(and {rest} more)");
             break;
         }
         if index > 0 {

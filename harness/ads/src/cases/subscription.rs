@@ -17,7 +17,7 @@ pub(super) const KMESH_453: Case = Case {
         let mut link = Link::new(protocol, synthetic::mesh(3, 2));
         link.connect();
         if spoiled {
-            link.sabotage = Some(only_first_name);
+            link.sabotage = Some(|request| Some(only_first_name(request)));
         }
         link.quirks.partial = true;
         synthetic::put_endpoints(&mut link.world, 1, 2, 1);
@@ -44,8 +44,8 @@ pub(super) const KMESH_453: Case = Case {
 };
 
 /// Answers with one name only, and gives the others up.
-fn only_first_name(request: Request) -> Option<Request> {
-    Some(match request {
+fn only_first_name(request: Request) -> Request {
+    match request {
         Request::Sotw(mut request) => {
             request.resource_names.truncate(1);
             Request::Sotw(request)
@@ -56,7 +56,7 @@ fn only_first_name(request: Request) -> Option<Request> {
             }
             Request::Delta(request)
         }
-    })
+    }
 }
 
 pub(super) const KMESH_964: Case = Case {
@@ -65,7 +65,7 @@ pub(super) const KMESH_964: Case = Case {
     run: |protocol, spoiled| {
         let mut link = Link::new(protocol, synthetic::mesh(2, 1));
         link.connect();
-        link.pass(Duration::from_secs(12 * 3600));
+        link.pass(Duration::from_hours(12));
         if spoiled {
             link.sabotage = Some(no_routes);
         }
@@ -74,7 +74,7 @@ pub(super) const KMESH_964: Case = Case {
         if !spoiled {
             arrived(&link)?;
         }
-        link.pass(Duration::from_secs(12 * 3600));
+        link.pass(Duration::from_hours(12));
         link.disconnect("keepalive timed out");
         link.connect();
         change_route(&mut link, "/morning");
@@ -120,7 +120,7 @@ pub(super) const KMESH_553: Case = Case {
     run: |protocol, spoiled| {
         let mut link = Link::new(protocol, synthetic::mesh(1, 1));
         if spoiled {
-            link.sabotage = Some(no_node);
+            link.sabotage = Some(|request| Some(no_node(request)));
         }
         link.connect();
         let conversation = link.conversation.as_ref().expect("a stream is open");
@@ -163,8 +163,8 @@ pub(super) const KMESH_553: Case = Case {
     },
 };
 
-fn no_node(request: Request) -> Option<Request> {
-    Some(match request {
+fn no_node(request: Request) -> Request {
+    match request {
         Request::Sotw(request) => Request::Sotw(kmesh_xds::wire::DiscoveryRequest {
             node: None,
             ..request
@@ -173,7 +173,7 @@ fn no_node(request: Request) -> Option<Request> {
             node: None,
             ..request
         }),
-    })
+    }
 }
 
 pub(super) const ENVOY_34334: Case = Case {
