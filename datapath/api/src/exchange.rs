@@ -11,6 +11,11 @@ pub const MODE_USER: u32 = 1;
 /// All bytes go to the anchor from here on: the kernel lost the message boundaries or the client pipelines.
 pub const MODE_PINNED: u32 = 2;
 
+/// [`Client::anchored`]: the connection was sent to the pod's anchor, and its socket is in a socket map.
+pub const ANCHORED: u32 = 1;
+/// [`Client::anchored`]: the connection is rewritten packet by packet.
+pub const SPLICED: u32 = 2;
+
 /// Phases of a chunked body, in the order of the grammar (RFC 9112 section 7.1).
 pub mod chunk {
     /// No body is being followed.
@@ -69,7 +74,7 @@ pub struct Client {
     pub original: Address,
     /// The pod's index.
     pub pod: u32,
-    /// 1 once the connection is anchored.
+    /// 0, [`ANCHORED`] or [`SPLICED`].
     pub anchored: u32,
     /// One of the `MODE_*` numbers.
     pub mode: u32,
@@ -100,6 +105,9 @@ pub struct Client {
     reserved: u32,
     /// The chunked body of the current request, if it has one and user space serves it.
     pub chunks: Chunks,
+    /// The anchor of a spliced connection.
+    pub anchor: Address,
+    reserved_anchor: u32,
     /// Scratch for the request head.
     pub head: Head<HEAD_MAX>,
 }
@@ -131,6 +139,18 @@ pub struct Waiting {
     pub slot: u32,
     /// Padding; zero.
     pub reserved: u32,
+}
+
+impl Waiting {
+    /// The exchange of this lease on this slot.
+    #[inline(always)]
+    pub const fn new(lease: u64, slot: u32) -> Self {
+        Self {
+            lease,
+            slot,
+            reserved: 0,
+        }
+    }
 }
 
 /// A request of which user space must send the rest on: value of `SPILLED`, keyed by the client's cookie. All that the client's connection

@@ -19,6 +19,7 @@ pub mod pool;
 pub mod reason;
 pub mod route;
 pub mod shortcut;
+pub mod splice;
 pub mod testrun;
 #[cfg(feature = "user")]
 mod user;

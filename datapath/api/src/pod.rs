@@ -12,6 +12,8 @@ pub struct Pod {
     pub anchor4: Address,
     /// The pod's IPv6 anchor, port 0 if it has none.
     pub anchor6: Address,
+    /// 1: the pod's anchored connections are spliced.
+    pub spliced: u32,
 }
 
 /// A client connection as its anchor sees it: key of `ANCHORED`.
@@ -34,4 +36,6 @@ pub struct Anchored {
     pub original: Address,
     /// Padding; zero.
     pub reserved: u32,
+    /// The pod's device of a spliced connection ([`crate::splice::FlowKey::device`]).
+    pub device: u64,
 }

@@ -4,6 +4,7 @@ use crate::Address;
 use crate::exchange::{Answered, Spilled, Waiting};
 use crate::pod::{Anchored, AnchoredKey, Pod};
 use crate::pool::{Arrivals, Connection, Pool, PoolKey};
+use crate::splice::{Flow, FlowKey, Peer};
 
 macro_rules! plain {
     ($($type:ty),* $(,)?) => {$(
@@ -22,6 +23,9 @@ plain!(
     AnchoredKey,
     Pod,
     Connection,
+    Flow,
+    FlowKey,
+    Peer,
     Pool,
     PoolKey
 );

@@ -26,7 +26,7 @@ use crate::load::{Datapath, MapSize};
 use crate::node::Node;
 use crate::pods::{self, Pod, PodSpec};
 use crate::replace::{self, Successor};
-use crate::{status, upstream};
+use crate::{splice, status, upstream};
 
 /// What `kmeshd run` is told.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct Options {
     pub name: String,
     /// Whether HTTP listeners are treated as TCP.
     pub l4: bool,
+    /// What carries the requests of anchored connections.
+    pub path: pods::Path,
     /// Whether to take over from a running daemon of the same name.
     pub replace: bool,
     /// Whether anchored services are closed, instead of being open, when this daemon is killed.
@@ -137,6 +139,7 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
     tokio::spawn(upstream::follow_retired(Arc::clone(&daemon.node)));
     tokio::spawn(upstream::follow_hangups(Arc::clone(&daemon.node)));
     tokio::spawn(upstream::follow_relays(Arc::clone(&daemon.node)));
+    tokio::spawn(splice::follow_gone(Arc::clone(&daemon.node)));
     tokio::spawn(follow(Arc::clone(&daemon), followed));
     ready();
     tokio::select! {
@@ -283,7 +286,8 @@ impl Daemon {
         let index = (0..PODS_MAX)
             .find(|index| !taken.contains(index))
             .with_context(|| format!("pod {}: all {PODS_MAX} places are taken", spec.name))?;
-        let (pod, listeners) = Pod::enrol(&mut self.node.datapath(), spec, index)?;
+        let (pod, listeners) =
+            Pod::enrol(&mut self.node.datapath(), spec, index, self.options.path)?;
         if let Some(guard) = self.guard().as_mut() {
             guard.hold(pod.cookie, &pod.connect_links())?;
         }

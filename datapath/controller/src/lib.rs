@@ -14,5 +14,6 @@ pub mod netns;
 pub mod node;
 pub mod pods;
 pub mod replace;
+pub mod splice;
 pub mod status;
 pub mod upstream;

@@ -38,6 +38,10 @@ enum Command {
         /// Treat HTTP listeners as TCP: the endpoint is chosen once per connection.
         #[arg(long)]
         l4: bool,
+        /// What carries the requests of anchored connections: `splice` rewrites packets at the pod's device, `shortcut` puts sockets into
+        /// socket maps.
+        #[arg(long, value_enum, default_value = "shortcut")]
+        path: kmesh_controller::pods::Path,
         /// Take over from the daemon of that name, if one runs: it keeps its connections until they end.
         #[arg(long)]
         replace: bool,
@@ -96,6 +100,7 @@ fn main() -> ExitCode {
             pods,
             name,
             l4,
+            path,
             replace,
             when_gone,
             drain,
@@ -105,6 +110,7 @@ fn main() -> ExitCode {
             pods,
             name,
             l4,
+            path,
             replace,
             closed: when_gone == WhenGone::Closed,
             drain: Duration::from_secs(drain),

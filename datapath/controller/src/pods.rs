@@ -6,12 +6,13 @@
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kmesh_api::Address;
 use kmesh_api::pod::AnchoredKey;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sched::{CloneFlags, setns};
 
 use crate::buffers::ANCHOR_SEGMENT;
 use crate::load::{Attached, Datapath, LoadError};
@@ -27,6 +28,15 @@ pub struct PodSpec {
     pub netns: PathBuf,
     /// Path of the cgroup2 directory.
     pub cgroup: PathBuf,
+}
+
+/// What carries the requests of a pod's anchored connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Path {
+    /// Packets are rewritten at the pod's device: any node, any size, and the sockets stay plain TCP.
+    Splice,
+    /// Messages are redirected from socket to socket: faster within a node, and programs notice.
+    Shortcut,
 }
 
 /// Why a pod was not enrolled.
@@ -92,7 +102,7 @@ pub enum PodError {
 ///
 /// # Errors
 /// [`PodError::File`].
-pub fn read(path: &Path) -> Result<Vec<PodSpec>, PodError> {
+pub fn read(path: &std::path::Path) -> Result<Vec<PodSpec>, PodError> {
     let wrong = |source| PodError::File {
         path: path.display().to_string(),
         source,
@@ -113,6 +123,8 @@ pub struct Pod {
     pub netns: Netns,
     /// The cookie of its namespace.
     pub cookie: u64,
+    /// Whether its anchored connections are spliced.
+    pub spliced: bool,
     /// The pod's programs; `None` once released.
     attached: Mutex<Option<Attached>>,
     /// Keeps a second daemon away; `None` once released or while a successor enrols the pod.
@@ -128,7 +140,9 @@ impl Pod {
         datapath: &mut Datapath,
         spec: PodSpec,
         index: u32,
+        path: Path,
     ) -> Result<(Self, Vec<std::net::TcpListener>), PodError> {
+        let spliced = path == Path::Splice;
         let pod = || spec.name.clone();
         let kernel = |source: LoadError| PodError::Kernel {
             pod: spec.name.clone(),
@@ -145,8 +159,11 @@ impl Pod {
             path: spec.netns.display().to_string(),
             source,
         };
-        let (cookie, addresses) = netns
-            .run(|| Ok((cookie()?, addresses()?)))
+        let (cookie, addresses, devices) = netns
+            .run(|| {
+                let (addresses, devices) = addresses()?;
+                Ok((cookie()?, addresses, devices))
+            })
             .and_then(|result: io::Result<_>| result)
             .map_err(unreachable)?;
         if addresses.is_empty() {
@@ -155,6 +172,7 @@ impl Pod {
         let mut listeners = Vec::new();
         let mut record = kmesh_api::pod::Pod {
             index,
+            spliced: u32::from(spliced),
             ..Default::default()
         };
         for &address in &addresses {
@@ -164,7 +182,7 @@ impl Pod {
                 source,
             };
             let listener = netns
-                .run(move || listen(SocketAddr::new(address, 0)))
+                .run(move || listen(SocketAddr::new(address, 0), spliced))
                 .and_then(|result| result)
                 .map_err(failed)?;
             let anchor = Address::from(listener.local_addr().map_err(failed)?);
@@ -181,7 +199,17 @@ impl Pod {
                 source,
             })
         })?;
-        let attached = datapath.attach(&*lock).map_err(|source| {
+        // The devices first: a connection must not find its packets on the way to a service that nobody is.
+        let attach = |datapath: &mut Datapath| {
+            let mut attached = datapath.attach(&*lock)?;
+            if spliced {
+                for device in &devices {
+                    attach_device(datapath, &mut attached, &spec.netns, device)?;
+                }
+            }
+            Ok(attached)
+        };
+        let attached = attach(datapath).map_err(|source| {
             // The entry would send connections to an anchor that is about to close.
             let _ = datapath.pods.remove(&cookie);
             kernel(source)
@@ -193,6 +221,7 @@ impl Pod {
                 addresses,
                 netns,
                 cookie,
+                spliced,
                 attached: Mutex::new(Some(attached)),
                 lock: Mutex::new(Some(lock)),
             },
@@ -257,6 +286,31 @@ impl Pod {
     }
 }
 
+/// Attaches the splice path's programs to a device of the namespace at `netns`, from a thread of its own: a thread stays where it entered.
+fn attach_device(
+    datapath: &mut Datapath,
+    attached: &mut Attached,
+    netns: &std::path::Path,
+    device: &str,
+) -> Result<(), LoadError> {
+    let entered = File::open(netns).map_err(|source| LoadError::Device {
+        device: device.to_owned(),
+        source,
+    });
+    std::thread::scope(|scope| {
+        let attaching = scope.spawn(|| {
+            setns(entered?, CloneFlags::CLONE_NEWNET).map_err(|errno| LoadError::Device {
+                device: device.to_owned(),
+                source: errno.into(),
+            })?;
+            datapath.attach_device(attached, device)
+        });
+        attaching
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 fn lock(spec: &PodSpec) -> Result<Flock<File>, PodError> {
     let path = || spec.cgroup.display().to_string();
     let file = File::open(&spec.cgroup).map_err(|source| PodError::Kernel {
@@ -298,9 +352,10 @@ fn cookie() -> io::Result<u64> {
     }
 }
 
-/// The first global address of each family in the calling thread's network namespace.
-fn addresses() -> io::Result<Vec<IpAddr>> {
+/// The first global address of each family in the calling thread's network namespace, and the names of the devices that have them.
+fn addresses() -> io::Result<(Vec<IpAddr>, Vec<String>)> {
     let mut found: Vec<IpAddr> = Vec::new();
+    let mut devices: Vec<String> = Vec::new();
     for interface in nix::ifaddrs::getifaddrs()? {
         let Some(address) = interface.address else {
             continue;
@@ -318,15 +373,20 @@ fn addresses() -> io::Result<Vec<IpAddr>> {
             .any(|other| other.is_ipv4() == address.is_ipv4());
         if !address.is_loopback() && !link_local && !have {
             found.push(address);
+            if !devices.contains(&interface.interface_name) {
+                devices.push(interface.interface_name);
+            }
         }
     }
-    Ok(found)
+    Ok((found, devices))
 }
 
 /// Opens an anchor in the calling thread's namespace.
-fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn listen(address: SocketAddr, spliced: bool) -> io::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(address)?;
-    // For the sockets it accepts.
-    socket2::SockRef::from(&listener).set_tcp_mss(ANCHOR_SEGMENT)?;
+    if !spliced {
+        // For the sockets it accepts.
+        socket2::SockRef::from(&listener).set_tcp_mss(ANCHOR_SEGMENT)?;
+    }
     Ok(listener)
 }

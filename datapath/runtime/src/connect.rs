@@ -4,7 +4,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::programs::SockAddrContext;
-use kmesh_api::exchange::MODE_KERNEL;
+use kmesh_api::exchange::{ANCHORED, MODE_KERNEL, SPLICED};
 use kmesh_api::limits::{CLUSTERS_MAX, ENDPOINTS_MAX};
 use kmesh_api::listener::{CLASS_OPAQUE, Listener};
 use kmesh_api::{Address, Image, Reason};
@@ -113,16 +113,22 @@ pub fn connect(ctx: &SockAddrContext, to: Address, v6: bool) -> i32 {
     // SAFETY: checked for null; the calling task owns the connecting socket.
     let client = unsafe { &mut *client };
     client.original = to;
-    client.anchored = u32::from(!opaque);
+    if opaque {
+        client.anchored = 0;
+    }
     client.mode = MODE_KERNEL;
     client.remaining = 0;
     client.lease = 0;
     client.passed = 0;
     client.heading = 0;
+    client.following = 0;
     client.rest = 0;
     client.listener = number;
     client.generation = generation;
-    redirect(sock_addr, &chosen, v6);
+    // A spliced connection keeps its service's address: its packets find their way.
+    if client.anchored != SPLICED {
+        redirect(sock_addr, &chosen, v6);
+    }
     count(if opaque {
         Reason::Opaque
     } else {
@@ -180,7 +186,11 @@ fn anchor(ctx: &SockAddrContext, to: &Address) -> Option<Address> {
         return None;
     }
     // SAFETY: checked for null; the calling task owns the connecting socket.
-    unsafe { (*client).pod = pod.index };
+    unsafe {
+        (*client).pod = pod.index;
+        (*client).anchor = anchor;
+        (*client).anchored = if pod.spliced == 0 { ANCHORED } else { SPLICED };
+    }
     Some(anchor)
 }
 

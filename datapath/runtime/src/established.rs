@@ -10,14 +10,15 @@ use aya_ebpf::helpers::generated::{bpf_setsockopt, bpf_sk_storage_get, bpf_sock_
 use aya_ebpf::programs::SockOpsContext;
 use core::ffi::c_void;
 use kmesh_api::Reason;
-use kmesh_api::exchange::{Client, Server};
+use kmesh_api::exchange::{Client, SPLICED, Server};
 use kmesh_api::limits::{UPSTREAM_SEGMENTS, UPSTREAMS_MAX};
 use kmesh_api::pod::{Anchored, AnchoredKey};
 use kmesh_api::pool::{Connection, LEASED, LINGERING, RETIRED};
 
 use crate::counter::count;
 use crate::maps::{
-    ANCHORED, ANSWERED, CLIENT, CLIENTS, EXPECTED, SERVER, SERVERS, SPILLED, UPSTREAMS, WAITING,
+    ANCHORED, ANSWERED, CLIENT, CLIENTS, EXPECTED, GONE, SERVER, SERVERS, SPILLED, UPSTREAMS,
+    WAITING,
 };
 use crate::sock_ops::{local, remote, socket};
 
@@ -61,6 +62,10 @@ fn active(ctx: &SockOpsContext) {
     if client.anchored == 0 {
         return;
     }
+    if client.anchored == SPLICED {
+        let _ = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32);
+        return;
+    }
     // SAFETY: the context is the one this program was called with.
     client.cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     let key = AnchoredKey {
@@ -71,6 +76,7 @@ fn active(ctx: &SockOpsContext) {
         cookie: client.cookie,
         original: client.original,
         reserved: 0,
+        device: 0,
     };
     if ANCHORED.insert(key, value, 0).is_err() {
         // The anchor closes what it knows nothing of. The kernel must not carry requests of it meanwhile.
@@ -168,10 +174,15 @@ fn closed(ctx: &SockOpsContext) {
     if client.anchored == 0 {
         return;
     }
-    let _ = ANCHORED.remove(AnchoredKey {
-        pod: client.pod,
-        client: local(ctx),
-    });
+    if client.anchored == SPLICED {
+        // Should the buffer be full, the anchor stays until its peer's silence is noticed.
+        let _ = GONE.output(client.cookie, 0);
+    } else {
+        let _ = ANCHORED.remove(AnchoredKey {
+            pod: client.pod,
+            client: local(ctx),
+        });
+    }
     let _ = WAITING.remove(client.cookie);
     let _ = SPILLED.remove(client.cookie);
     let _ = ANSWERED.remove(client.cookie);

@@ -23,6 +23,7 @@ pub mod maps;
 mod message;
 mod overlap;
 mod owed;
+pub mod path;
 mod probe_read;
 pub mod request;
 pub mod response;

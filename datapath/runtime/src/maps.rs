@@ -11,6 +11,9 @@ use kmesh_api::limits::{
 use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
 use kmesh_api::pool::{Arrivals, Connection, Place, Pool, PoolKey, Upstream};
 use kmesh_api::reason::REASONS;
+use kmesh_api::splice::{Flow, FlowKey, Peer, Seam};
+
+use crate::path::splice::{Entry, Scratch};
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
@@ -76,3 +79,21 @@ pub static TURNS: PerCpuArray<u32, CLUSTERS_MAX> = PerCpuArray::new();
 /// Counters by reason.
 #[btf_map]
 pub static REASON_COUNTS: PerCpuArray<u64, { REASONS as usize }> = PerCpuArray::new();
+/// Spliced client connections.
+#[btf_map]
+pub static FLOWS: HashMap<FlowKey, Flow, { CLIENTS_MAX as usize }, NO_PREALLOC> = HashMap::new();
+/// The other connections of the splice path: upstreams, and what anchors take for their clients.
+#[btf_map]
+pub static PEERS: HashMap<FlowKey, Peer, { CLIENTS_MAX as usize }, NO_PREALLOC> = HashMap::new();
+/// The spliced part of each upstream.
+#[btf_map]
+pub static SEAMS: Array<Seam, UPSTREAMS_MAX, MMAPABLE> = Array::new();
+/// Headers of the packet at hand.
+#[btf_map]
+pub static PACKETS: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+/// Cookies of spliced clients that closed while their anchor did not hear of it.
+#[btf_map]
+pub static GONE: RingBuf<u64, 65536> = RingBuf::new();
+/// Entries that are about to be made.
+#[btf_map]
+pub static ENTRIES: PerCpuArray<Entry, 1> = PerCpuArray::new();

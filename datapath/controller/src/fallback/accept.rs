@@ -1,6 +1,7 @@
 //! Accepting anchored connections, and the HTTP servers on them.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use kmesh_api::pod::AnchoredKey;
+use kmesh_api::Address;
+use kmesh_api::pod::{Anchored, AnchoredKey};
 use kmesh_config::policy::Codec;
 use kmesh_orchestration::listener;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +26,7 @@ use super::upgrade::join;
 use crate::buffers::Buffers;
 use crate::node::Node;
 use crate::pods::Pod;
+use crate::splice;
 use crate::upstream::abandon;
 
 /// How long accepting rests after a failure: descriptors do not come back by asking at once.
@@ -81,6 +84,22 @@ impl Drop for Registered {
     }
 }
 
+/// Has the entries of a spliced connection forgotten when its anchor closes.
+struct Spliced {
+    node: Arc<Node>,
+    key: AnchoredKey,
+    told: Anchored,
+    local: io::Result<Address>,
+}
+
+impl Drop for Spliced {
+    fn drop(&mut self) {
+        if let Ok(local) = self.local {
+            splice::forget(&self.node, self.key, self.told, local);
+        }
+    }
+}
+
 async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: SocketAddr) {
     let key = AnchoredKey {
         pod: pod.index,
@@ -104,6 +123,12 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
         socket,
     ));
     let _registered = Registered::new(&node, &anchor);
+    let _spliced = pod.spliced.then(|| Spliced {
+        node: Arc::clone(&node),
+        key,
+        told: anchored,
+        local: anchor.socket().local_addr().map(Address::from),
+    });
     let codec = codec(&node, anchor.original);
     let session = Arc::new(Session {
         node,

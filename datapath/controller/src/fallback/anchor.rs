@@ -156,6 +156,14 @@ impl Anchor {
         let _ = socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Both);
     }
 
+    /// The client is gone: nothing more is read or sent.
+    pub fn leave(&self) {
+        let socket = socket2::SockRef::from(&self.socket);
+        // Nobody is there to miss what a reset loses.
+        let _ = socket.set_linger(Some(Duration::ZERO));
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+    }
+
     /// Ends the connection at once; `last_words` if the client may still be told something.
     pub(super) fn end(&self, last_words: Option<&[u8]>) {
         let socket = socket2::SockRef::from(&self.socket);

@@ -47,21 +47,59 @@ impl<'a> Reader<'a> {
             .is_some_and(|rest| rest.first() == Some(&0))
     }
 
-    /// Byte offset of `member` in `struct name`; bit fields have none.
+    /// Byte offset of `member` in `struct name`, also of one in a nameless structure or union inside of it; bit fields have none.
     fn member_offset(&self, name: &str, member: &str) -> Option<u32> {
+        let mut found = None;
+        let mut bodies = Vec::new();
+        self.each(|id, kind, count, name_at, body| {
+            debug_assert_eq!(id as usize, bodies.len() + 1);
+            bodies.push((kind, count, body));
+            if kind == KIND_STRUCT && self.is_named(name_at, name) && found.is_none() {
+                found = Some(id);
+            }
+        })?;
+        self.member_of(&bodies, found?, member, 0)
+    }
+
+    /// The same in the type of that number. Nameless structures nest a few levels deep.
+    fn member_of(
+        &self,
+        bodies: &[(u32, usize, usize)],
+        id: u32,
+        member: &str,
+        depth: u32,
+    ) -> Option<u32> {
+        const DEEPEST: u32 = 8;
+        let &(kind, count, body) = bodies.get((id as usize).checked_sub(1)?)?;
+        if !matches!(kind, KIND_STRUCT | KIND_UNION) || depth == DEEPEST {
+            return None;
+        }
+        (0..count).find_map(|i| {
+            let entry = body + 12 * i;
+            let (name_at, inner) = (u32_at(self.types, entry)?, u32_at(self.types, entry + 4)?);
+            let bits = u32_at(self.types, entry + 8)? & 0x00ff_ffff;
+            if bits % 8 != 0 {
+                None
+            } else if self.is_named(name_at, member) {
+                Some(bits / 8)
+            } else if self.is_named(name_at, "") {
+                Some(bits / 8 + self.member_of(bodies, inner, member, depth + 1)?)
+            } else {
+                None
+            }
+        })
+    }
+
+    /// Calls `visit` with the number, kind, number of members, name and members' place of every type.
+    fn each(&self, mut visit: impl FnMut(u32, u32, usize, u32, usize)) -> Option<()> {
         let mut at = 0;
+        let mut id = 0;
         while at < self.types.len() {
+            id += 1;
             let (name_at, info) = (u32_at(self.types, at)?, u32_at(self.types, at + 4)?);
             let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
             let body = at + 12;
-            if kind == KIND_STRUCT && self.is_named(name_at, name) {
-                return (0..count).find_map(|i| {
-                    let entry = body + 12 * i;
-                    let bits = u32_at(self.types, entry + 8)? & 0x00ff_ffff;
-                    (self.is_named(u32_at(self.types, entry)?, member) && bits % 8 == 0)
-                        .then_some(bits / 8)
-                });
-            }
+            visit(id, kind, count, name_at, body);
             at = body
                 + match kind {
                     KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
@@ -71,7 +109,7 @@ impl<'a> Reader<'a> {
                     _ => 0,
                 };
         }
-        None
+        Some(())
     }
 }
 
@@ -109,6 +147,8 @@ pub struct Offsets {
     pub seq: u32,
     /// `tcp_skb_cb.end_seq`: the byte after its last.
     pub end_seq: u32,
+    /// `sk_buff.dev`: the device.
+    pub device: u32,
     /// `sock.sk_user_data`: where a socket in a socket map has its `struct sk_psock`.
     pub user_data: u32,
     /// `sk_psock.ingress_skb.qlen`: buffers that were redirected to the socket and are not in its queue yet.
@@ -137,6 +177,7 @@ impl Offsets {
             control: offset("sk_buff", "cb")?,
             seq: offset("tcp_skb_cb", "seq")?,
             end_seq: offset("tcp_skb_cb", "end_seq")?,
+            device: offset("sk_buff", "dev")?,
             user_data: offset("sock", "sk_user_data")?,
             backlog: offset("sk_psock", "ingress_skb")? + offset("sk_buff_head", "qlen")?,
             ingress: offset("sk_psock", "ingress_msg")?,

@@ -69,6 +69,15 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
+    /// A pod's namespace could not be entered to attach to its device.
+    #[error("cannot enter the network namespace of device {device}")]
+    Device {
+        /// The device.
+        device: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A cgroup could not be opened.
     #[error("pod {pod}: cannot open cgroup {path}")]
     Cgroup {

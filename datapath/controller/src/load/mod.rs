@@ -12,12 +12,16 @@ use std::fs;
 use std::os::fd::AsFd;
 
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf, SockHash};
-use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program, SkMsg, SkSkb, SockOps};
+use aya::programs::tc::SchedClassifierLink;
+use aya::programs::{
+    CgroupAttachMode, CgroupSockAddr, Program, SchedClassifier, SkMsg, SkSkb, SockOps, TcAttachType,
+};
 use aya::{Ebpf, EbpfLoader};
 use kmesh_api::exchange::{Answered, Spilled, Waiting};
 use kmesh_api::limits::UPSTREAMS_MAX;
 use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
 use kmesh_api::pool::{Arrivals, Connection, Pool, PoolKey, Upstream};
+use kmesh_api::splice::{Flow, FlowKey, Peer, Seam};
 use kmesh_api::{Image, Reason};
 
 use self::btf::Offsets;
@@ -63,6 +67,14 @@ pub struct Datapath {
     pub answered: HashMap<MapData, u64, Answered>,
     /// Remote upstream sockets.
     pub upstream_sockets: SockHash<MapData, u32>,
+    /// Spliced client connections.
+    pub flows: HashMap<MapData, FlowKey, Flow>,
+    /// The other connections of the splice path.
+    pub peers: HashMap<MapData, FlowKey, Peer>,
+    /// The spliced part of each upstream.
+    pub seams: Shared<Seam>,
+    /// Spliced clients that closed; taken by whoever follows them.
+    pub gone: Option<RingBuf<MapData>>,
     /// Slots to relay, as the kernel names them; taken by whoever serves them.
     pub relays: Option<RingBuf<MapData>>,
     /// Counters.
@@ -95,6 +107,10 @@ impl Datapath {
             spilled: take(&mut ebpf, "SPILLED")?,
             answered: take(&mut ebpf, "ANSWERED")?,
             upstream_sockets: take(&mut ebpf, "UPSTREAM_SOCKETS")?,
+            flows: take(&mut ebpf, "FLOWS")?,
+            peers: take(&mut ebpf, "PEERS")?,
+            seams: shared(&mut ebpf, "SEAMS", UPSTREAMS_MAX)?,
+            gone: Some(take(&mut ebpf, "GONE")?),
             relays: Some(take(&mut ebpf, "RELAYS")?),
             reasons: take(&mut ebpf, "REASON_COUNTS")?,
             ebpf,
@@ -112,6 +128,7 @@ impl Datapath {
             sock_addr: Vec::new(),
             sock_ops: Vec::new(),
             connects: Vec::new(),
+            tc: Vec::new(),
         };
         let before = self.connect_links();
         for name in SOCK_ADDR {
@@ -138,6 +155,30 @@ impl Datapath {
         attached.connects = self.connect_links();
         attached.connects.retain(|id| !before.contains(id));
         Ok(attached)
+    }
+
+    /// Attaches the splice path's programs to the pod's device. Runs in the pod's network namespace.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the kernel refuses.
+    pub fn attach_device(
+        &mut self,
+        attached: &mut Attached,
+        device: &str,
+    ) -> Result<(), LoadError> {
+        for (name, direction) in [
+            ("tc_pod_egress", TcAttachType::Egress),
+            ("tc_pod_ingress", TcAttachType::Ingress),
+        ] {
+            let program: &mut SchedClassifier = program(&mut self.ebpf, name)?;
+            let refused = |source| LoadError::Program {
+                program: name,
+                source,
+            };
+            let id = program.attach(device, direction).map_err(refused)?;
+            attached.tc.push(program.take_link(id).map_err(refused)?);
+        }
+        Ok(())
     }
 
     /// Ids of the links of this datapath's connect programs; links of a program are told by it only.
@@ -181,6 +222,8 @@ pub struct Attached {
     sock_ops: Vec<aya::programs::sock_ops::SockOpsLink>,
     /// Ids of the links of the connect programs.
     pub connects: Vec<u32>,
+    /// Of the programs at the pod's device.
+    tc: Vec<SchedClassifierLink>,
 }
 
 impl Attached {
@@ -209,6 +252,7 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
         .override_global("SKB_CB", &offsets.control, true)
         .override_global("TCP_CB_SEQ", &offsets.seq, true)
         .override_global("TCP_CB_END_SEQ", &offsets.end_seq, true)
+        .override_global("SKB_DEV", &offsets.device, true)
         .override_global("SOCK_USER_DATA", &offsets.user_data, true)
         .override_global("PSOCK_BACKLOG", &offsets.backlog, true)
         .override_global("PSOCK_INGRESS", &offsets.ingress, true)
@@ -225,7 +269,7 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
 }
 
 /// Every program, by name: what is loaded and what `kmeshd check` reports on.
-const PROGRAMS: [&str; 12] = [
+const PROGRAMS: [&str; 14] = [
     "connect4_route",
     "connect6_route",
     "getpeername4_restore",
@@ -234,6 +278,8 @@ const PROGRAMS: [&str; 12] = [
     "msg_client_request",
     "msg_server_response",
     "skb_upstream_response",
+    "tc_pod_egress",
+    "tc_pod_ingress",
     "pool_donate",
     "pool_withdraw",
     "client_backlog",

@@ -49,11 +49,15 @@ struct Donated {
     wake: Arc<Notify>,
     connection: Connection,
     cookie: Option<u64>,
+    /// Whether its packets are taken over: the socket itself knows nothing of them.
+    spliced: bool,
     key: PoolKey,
     /// How long it may be unused.
     patience: Option<Duration>,
     /// The lease that it had when it was looked at last, and when that was new.
     used: (u64, Instant),
+    /// Since when its server waits for an acknowledgement.
+    owed: Option<Instant>,
     /// Its part of the cluster's limit.
     _ticket: Ticket,
 }
@@ -217,10 +221,32 @@ fn vacate(node: &Node, slot: u32, connection: &Connection, cookie: Option<u64>) 
             let _ = datapath.slots.remove(&cookie);
         }
     }
+    forget_seam(node, slot);
     if let Some(record) = record(node, slot) {
         record.set_server(0);
         record.set_client(0);
         record.set_state(VACANT);
     }
     node.upstreams.state().vacant.push_back(slot);
+}
+
+/// A spliced slot is one no more.
+fn forget_seam(node: &Node, slot: u32) {
+    let mut datapath = node.datapath();
+    let Some(seam) = datapath.seams.at(slot as usize) else {
+        return;
+    };
+    // SAFETY: a live value of the mapping; the slot is nobody's any more.
+    let key = unsafe {
+        let seam = seam.as_ptr();
+        (&raw mut (*seam).cookie).write_volatile(0);
+        (&raw const (*seam).key).read_volatile()
+    };
+    if datapath
+        .peers
+        .get(&key, 0)
+        .is_ok_and(|peer| peer.slot == slot)
+    {
+        let _ = datapath.peers.remove(&key);
+    }
 }

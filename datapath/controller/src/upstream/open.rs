@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kmesh_api::Address;
-use kmesh_api::pool::{ALIVE, Connection, PoolKey, USER};
+use kmesh_api::pool::{ALIVE, Arrivals, Connection, PoolKey, USER};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -47,10 +47,36 @@ pub struct Slot {
     pub number: u32,
     /// The connection it stands for.
     pub connection: Connection,
+    /// The socket's cookie, if its connection is spliced.
+    cookie: Option<u64>,
     kept: bool,
 }
 
 impl Slot {
+    /// Tells the kernel of the connection that `socket` is about to open. Without that it is slower, not wrong.
+    fn announce(&mut self, spliced: bool, socket: &Socket) -> io::Result<()> {
+        let mut datapath = self.node.datapath();
+        if spliced {
+            let cookie = socket.cookie()?;
+            if datapath
+                .slots
+                .insert(cookie, Arrivals::new(self.number), 0)
+                .is_ok()
+            {
+                self.cookie = Some(cookie);
+            }
+        } else {
+            // Without it the connection is taken for one to another node.
+            let _ = datapath.expected.insert(self.connection, self.number, 0);
+        }
+        Ok(())
+    }
+
+    /// The socket's cookie, if its connection is spliced.
+    pub(super) fn spliced(&self) -> Option<u64> {
+        self.cookie
+    }
+
     /// The slot now belongs to someone who will vacate it.
     pub(super) fn keep(mut self) -> (u32, Connection) {
         self.kept = true;
@@ -61,7 +87,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if !self.kept {
-            vacate(&self.node, self.number, &self.connection, None);
+            vacate(&self.node, self.number, &self.connection, self.cookie);
         }
     }
 }
@@ -120,8 +146,10 @@ pub async fn open(
         .map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
     socket.set_tcp_nodelay(true).map_err(failed)?;
-    // Before the handshake, which announces how the window scales.
-    Buffers::UPSTREAM.fix(&socket).map_err(failed)?;
+    if !pod.spliced {
+        // Before the handshake, which announces how the window scales. A spliced client's window is its own.
+        Buffers::UPSTREAM.fix(&socket).map_err(failed)?;
+    }
     socket
         .bind(&SocketAddr::new(source, 0).into())
         .map_err(failed)?;
@@ -134,7 +162,10 @@ pub async fn open(
         client: Address::from(local),
         server: Address::from(endpoint),
     };
-    let slot = reserve(node, key, connection);
+    let mut slot = reserve(node, key, connection);
+    if let Some(slot) = slot.as_mut() {
+        slot.announce(pod.spliced, &socket).map_err(failed)?;
+    }
     let socket = TcpSocket::from_std_stream(socket.into());
     let stream = timeout(patience, socket.connect(endpoint))
         .await
@@ -154,6 +185,7 @@ fn reserve(node: &Arc<Node>, key: PoolKey, connection: Connection) -> Option<Slo
         node: Arc::clone(node),
         number,
         connection,
+        cookie: None,
         kept: false,
     };
     let record = record(node, number)?;
@@ -165,7 +197,5 @@ fn reserve(node: &Arc<Node>, key: PoolKey, connection: Connection) -> Option<Slo
     record.set_sending(0);
     record.set_remaining(0);
     record.set_state(USER);
-    // Without the announcement the connection works as one to another node: slower, not wrong.
-    let _ = node.datapath().expected.insert(connection, number, 0);
     Some(slot)
 }

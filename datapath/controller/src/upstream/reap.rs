@@ -4,6 +4,7 @@
 //! it does not announce, so while exchanges go on the reaper looks by itself, and ever more rarely while nothing happens.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use kmesh_api::pool::{ALIVE, DEAD, FREE, LEASED, LINGERING, PoolKey, RELAY, RETIRED, UNWANTED};
@@ -13,9 +14,12 @@ use tracing::warn;
 use super::{Donated, record, vacate};
 use crate::fallback::{cut, reset};
 use crate::node::Node;
+use crate::splice;
 
 /// Between two looks while exchanges go on.
 const BUSY: Duration = Duration::from_millis(10);
+/// How long an idle server waits for an acknowledgement: well below the 200 ms after which it sends again.
+const OWED: Duration = Duration::from_millis(30);
 /// Between two looks while nothing happens: a client that left is not urgent then.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -133,6 +137,9 @@ fn reap(node: &Arc<Node>) -> Look {
         };
         look.upstreams += 1;
         look.leases = look.leases.wrapping_add(record.lease());
+        if record.state() == FREE {
+            look.busy |= acknowledge(node, slot);
+        }
         if record.state() == FREE && is_unused(node, slot, record.lease()) {
             record.set_unwanted();
         }
@@ -169,6 +176,30 @@ fn reap(node: &Arc<Node>) -> Look {
     look
 }
 
+/// Has an idle server told what its last client has of it, unless the next lease does so within [`OWED`]; whether that is still to come.
+fn acknowledge(node: &Node, slot: u32) -> bool {
+    let Some(seam) = node.datapath().seams.at(slot as usize) else {
+        return false;
+    };
+    // SAFETY: a live, aligned field of the mapping that both sides access as one word.
+    let owed = unsafe { AtomicU32::from_ptr(&raw mut (*seam.as_ptr()).owed) }.load(SeqCst) != 0;
+    let mut state = node.upstreams.state();
+    let Some(donated) = state.donated.get_mut(&slot) else {
+        return false;
+    };
+    if !owed {
+        donated.owed = None;
+        return false;
+    }
+    if donated.owed.get_or_insert_with(Instant::now).elapsed() >= OWED {
+        donated.owed = None;
+        if let Err(error) = splice::acknowledge(&donated.stream) {
+            warn!(slot, %error, "an idle server was not told that its answer arrived");
+        }
+    }
+    true
+}
+
 /// Whether a donated connection was not leased for as long as it may be unused.
 fn is_unused(node: &Node, slot: u32, lease: u64) -> bool {
     let mut state = node.upstreams.state();
@@ -201,11 +232,17 @@ fn close(node: &Arc<Node>, slot: u32) {
     let removed = node.upstreams.state().donated.remove(&slot);
     if let Some(Donated {
         watcher,
+        stream,
         connection,
         cookie,
+        spliced,
         ..
     }) = removed
     {
+        if spliced {
+            // While the programs know what its server expects: an end in the socket's own numbers would be none.
+            splice::reset(&stream);
+        }
         // Aborting drops the socket and with it the connection.
         watcher.abort();
         vacate(node, slot, &connection, cookie);

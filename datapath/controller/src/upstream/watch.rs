@@ -31,10 +31,11 @@ pub fn donate(node: &Arc<Node>, opened: Opened, patience: Option<Duration>) {
     let Some(record) = record(node, slot.number) else {
         return;
     };
-    let remote = record.server() == 0;
+    let spliced = slot.spliced();
+    let remote = record.server() == 0 && spliced.is_none();
     let prepared = prepare(&mut node.datapath(), &stream, slot.number, key, remote);
     let cookie = match prepared {
-        Ok(cookie) => cookie,
+        Ok(cookie) => spliced.or(cookie),
         Err(error) => {
             warn!(slot = slot.number, %error, "an upstream stays in user space");
             return;
@@ -67,9 +68,11 @@ pub fn donate(node: &Arc<Node>, opened: Opened, patience: Option<Duration>) {
         wake,
         connection,
         cookie,
+        spliced: spliced.is_some(),
         key,
         patience,
         used: (record.lease(), Instant::now()),
+        owed: None,
         _ticket: ticket,
     };
     node.upstreams.state().donated.insert(number, donated);

@@ -7,4 +7,4 @@ pub mod scan;
 mod target;
 
 pub use framing::{Length, admit, request_length, response_length};
-pub use scan::{Outcome, begin_request, begin_response, scan};
+pub use scan::{Outcome, begin_request, begin_response, scan, slide};

@@ -96,6 +96,17 @@ pub fn scan<const N: usize>(image: &Image, head: &mut Head<N>) -> Outcome {
     }
 }
 
+/// Forgets the bytes of a response's head that were scanned, so that the buffer can hold the next ones; what they said is kept. Positions are
+/// counted from the next byte on then, [`Head::end`] too. Nothing asks where something stands in a response's head.
+#[inline(always)]
+pub fn slide<const N: usize>(head: &mut Head<N>) {
+    let by = head.position;
+    head.mark = head.mark.wrapping_sub(by);
+    head.value_end = head.value_end.wrapping_sub(by);
+    head.position = 0;
+    head.length = 0;
+}
+
 /// Leaves the head to user space.
 #[inline(always)]
 pub(super) fn refuse<const N: usize>(head: &mut Head<N>, reason: Reason) {

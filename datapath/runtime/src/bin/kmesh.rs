@@ -13,6 +13,7 @@ mod programs {
     use aya_ebpf::programs::{
         SkBuffContext, SkMsgContext, SockAddrContext, SockOpsContext, TcContext,
     };
+    use kmesh_runtime::path::splice;
     use kmesh_runtime::{backlog, connect, donate, established, request, response, upstream};
 
     #[cgroup_sock_addr(connect4)]
@@ -56,6 +57,16 @@ mod programs {
     #[stream_verdict]
     fn skb_upstream_response(ctx: SkBuffContext) -> u32 {
         upstream::upstream_response(&ctx)
+    }
+
+    #[classifier]
+    fn tc_pod_egress(ctx: TcContext) -> i32 {
+        splice::egress(&ctx)
+    }
+
+    #[classifier]
+    fn tc_pod_ingress(ctx: TcContext) -> i32 {
+        splice::ingress(&ctx)
     }
 
     #[classifier]

@@ -1,0 +1,3 @@
+//! What carries the bytes of an exchange.
+
+pub mod splice;
