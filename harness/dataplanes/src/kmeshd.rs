@@ -72,6 +72,7 @@ struct Launch {
     config: PathBuf,
     name: String,
     l4: bool,
+    path: &'static str,
     cpus: Vec<usize>,
     /// Read by the daemon through /proc; it has no name, so it goes with us.
     pods: File,
@@ -84,6 +85,7 @@ impl Kmeshd {
         plan: &ArmPlan<'_>,
         pods: &[&Pod],
         l4: bool,
+        path: &'static str,
     ) -> Result<Self, ArmError> {
         require(
             &plan.binaries.kmeshd,
@@ -101,6 +103,7 @@ impl Kmeshd {
             config: plan.resources_yaml.to_owned(),
             name: lab.id().to_owned(),
             l4,
+            path,
             cpus: plan.placement.servers.clone(),
             pods: list,
         };
@@ -174,6 +177,7 @@ impl Launch {
             self.pods.as_raw_fd()
         ));
         command.args(["--name", &self.name]);
+        command.args(["--path", self.path]);
         command.args(self.l4.then_some("--l4"));
         command.args(replace.then_some("--replace"));
         with_piped_stdout(&mut command);

@@ -10,7 +10,7 @@
 //! | `envoy-client` | a real Envoy beside the client | 2 |
 //! | `envoy-both` | a real Envoy beside the client and beside each server | 3 |
 //! | `envoy-both-sockmap` | the same, with sockets that skip TCP within the node | 3 |
-//! | `kmesh`, `kmesh-remote`, `kmesh-l4` | `kmeshd`'s programs in the kernel | 1 and a pool |
+//! | `kmesh`, `kmesh-remote`, `kmesh-splice`, `kmesh-l4` | `kmeshd`'s programs in the kernel | 1 and a pool |
 //! | any other name | an [`External`]: whatever a TOML file describes | its own |
 //!
 //! Everything an arm starts dies with its lab, and the lab dies with this process, however that ends.

@@ -21,7 +21,7 @@ fn holds(arm: &str, seconds: f64) {
     // Envoy cuts clients off that pipeline faster than it writes, and counts them; nothing else may break.
     assert_eq!(tally.broken, outcome.response_floods, "{outcome:#?}");
     assert!(tally.messages > 50 && tally.pipelined > 0, "{outcome:#?}");
-    let by_request = ["kmesh", "kmesh-remote"].contains(&arm);
+    let by_request = ["kmesh", "kmesh-remote", "kmesh-splice"].contains(&arm);
     assert_eq!(outcome.generations > 0, by_request, "{outcome:#?}");
     assert_eq!(outcome.kernel_requests > 0, by_request, "{outcome:#?}");
 }
@@ -59,6 +59,11 @@ fn kmesh() {
 #[test]
 fn kmesh_remote() {
     holds("kmesh-remote", 10.0);
+}
+
+#[test]
+fn kmesh_splice() {
+    holds("kmesh-splice", 10.0);
 }
 
 #[test]

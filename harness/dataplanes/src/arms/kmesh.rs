@@ -17,6 +17,7 @@ impl Arm for Kmesh {
             Variant {
                 enrol_servers: true,
                 l4: false,
+                path: "shortcut",
             },
         )
     }
@@ -29,6 +30,8 @@ pub(super) struct Variant {
     pub(super) enrol_servers: bool,
     /// Whether the daemon is to ignore HTTP.
     pub(super) l4: bool,
+    /// What carries requests, by its name on the daemon's command line.
+    pub(super) path: &'static str,
 }
 
 /// Brings up any of them. The daemon comes before the servers: sockets that exist at enrolment are not covered.
@@ -49,7 +52,13 @@ pub(super) fn up(
     } else {
         vec![stage.client()?]
     };
-    let kmeshd = Some(Kmeshd::start(&stage.lab, plan, &pods, variant.l4)?);
+    let kmeshd = Some(Kmeshd::start(
+        &stage.lab,
+        plan,
+        &pods,
+        variant.l4,
+        variant.path,
+    )?);
     stage.start_servers(plan)?;
     // Not by virtual address: this process is in the pod's namespace but not in its cgroup, so its own connections are not
     // governed. The daemon has said that all pods are enrolled, and the generator's warm-up is the proof.

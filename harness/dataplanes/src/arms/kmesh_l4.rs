@@ -18,6 +18,7 @@ impl Arm for KmeshL4 {
             Variant {
                 enrol_servers: true,
                 l4: true,
+                path: "shortcut",
             },
         )
     }

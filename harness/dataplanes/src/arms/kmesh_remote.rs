@@ -18,6 +18,7 @@ impl Arm for KmeshRemote {
             Variant {
                 enrol_servers: false,
                 l4: false,
+                path: "shortcut",
             },
         )
     }

@@ -8,11 +8,12 @@ mod envoy_client;
 mod kmesh;
 mod kmesh_l4;
 mod kmesh_remote;
+mod kmesh_splice;
 
 use crate::arm::Arm;
 
 /// The names of the arms, in the order of a report.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     "direct",
     "direct-aa",
     "dnat",
@@ -21,6 +22,7 @@ pub const NAMES: [&str; 9] = [
     "envoy-both-sockmap",
     "kmesh",
     "kmesh-remote",
+    "kmesh-splice",
     "kmesh-l4",
 ];
 
@@ -35,6 +37,7 @@ pub fn arm(name: &str) -> Option<Box<dyn Arm>> {
         "envoy-both-sockmap" => Box::new(envoy_both_sockmap::EnvoyBothSockmap),
         "kmesh" => Box::new(kmesh::Kmesh),
         "kmesh-remote" => Box::new(kmesh_remote::KmeshRemote),
+        "kmesh-splice" => Box::new(kmesh_splice::KmeshSplice),
         "kmesh-l4" => Box::new(kmesh_l4::KmeshL4),
         _ => return None,
     };
