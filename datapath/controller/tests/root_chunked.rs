@@ -5,7 +5,7 @@
     reason = "a test fails by panicking, in its own functions too"
 )]
 
-mod lab;
+use crate::lab;
 
 use lab::http::hash;
 use lab::raw::{self, Connection};

@@ -6,7 +6,7 @@
     reason = "a test fails by panicking, in its own functions too"
 )]
 
-mod lab;
+use crate::lab;
 
 use std::io::{ErrorKind, Write as _};
 

@@ -13,7 +13,7 @@
     reason = "a test fails by panicking, in its own functions too"
 )]
 
-mod lab;
+use crate::lab;
 
 use std::fs;
 use std::io::Read as _;

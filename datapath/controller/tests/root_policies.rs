@@ -7,7 +7,7 @@
     reason = "a test fails by panicking, in its own functions too"
 )]
 
-mod lab;
+use crate::lab;
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -10,7 +10,7 @@
     reason = "a test fails by panicking, in its own functions too"
 )]
 
-mod lab;
+use crate::lab;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;

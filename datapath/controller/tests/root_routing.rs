@@ -4,7 +4,7 @@
     reason = "a test fails by panicking, in its own functions too"
 )]
 
-mod lab;
+use crate::lab;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

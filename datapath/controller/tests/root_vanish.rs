@@ -8,7 +8,7 @@
     reason = "a test fails by panicking, in its own functions too"
 )]
 
-mod lab;
+use crate::lab;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -1,5 +1,4 @@
 //! What the root tests share: a lab with pods, servers and a daemon, and waiting for conditions.
-#![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod agent;
 pub(crate) mod config;
