@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use kmesh_bench::binaries::workspace;
-use kmesh_bench::gate::noise::{Noise, simulate};
+use kmesh_bench::binaries::scenario_directory;
+use kmesh_bench::gate::noise::simulate;
+use kmesh_bench::gate::recorded::{self, FILE};
 use std::process::{Command, Output};
 
 fn gate(arguments: &[&str]) -> Output {
@@ -17,7 +18,7 @@ fn gate(arguments: &[&str]) -> Output {
 /// A small sample of what `kmesh-bench gate --self-test` does with 200 gates each.
 #[test]
 fn identical_programs_pass_and_planted_slowdowns_are_found() {
-    let noise = Noise::recorded(&workspace().join("results")).unwrap();
+    let noise = recorded::read(&scenario_directory().join(FILE)).unwrap();
     assert_eq!(noise.len(), 3);
     for series in simulate(&noise, 25, 7).unwrap() {
         let share = series.alarms as f64 / series.gates as f64;
@@ -31,7 +32,7 @@ fn identical_programs_pass_and_planted_slowdowns_are_found() {
 
 #[test]
 fn simulations_repeat_to_the_gate() {
-    let noise = Noise::recorded(&workspace().join("results")).unwrap();
+    let noise = recorded::read(&scenario_directory().join(FILE)).unwrap();
     assert_eq!(
         simulate(&noise, 3, 5).unwrap(),
         simulate(&noise, 3, 5).unwrap()

@@ -65,6 +65,11 @@ impl Latency {
         Ok(bytes)
     }
 
+    /// For [`crate::log`].
+    pub(crate) fn inner(&self) -> &Histogram<u64> {
+        &self.0
+    }
+
     /// The recorded values with their counts, nanoseconds.
     pub fn counts(&self) -> crate::tail::Counts {
         self.0
@@ -81,16 +86,6 @@ impl Latency {
     /// Value at quantile `q` (0 to 1) in microseconds; `None` when empty.
     pub fn quantile_us(&self, q: f64) -> Option<f64> {
         (!self.0.is_empty()).then(|| self.0.value_at_quantile(q) as f64 / 1_000.0)
-    }
-
-    /// Mean in microseconds; `None` when empty. For fortio-style summaries only.
-    pub fn mean_us(&self) -> Option<f64> {
-        (!self.0.is_empty()).then(|| self.0.mean() / 1_000.0)
-    }
-
-    /// Standard deviation in microseconds; `None` when empty. For fortio-style summaries only.
-    pub fn stdev_us(&self) -> Option<f64> {
-        (!self.0.is_empty()).then(|| self.0.stdev() / 1_000.0)
     }
 
     /// Largest value in microseconds; `None` when empty.

@@ -23,6 +23,7 @@
 pub mod bootstrap;
 pub mod health;
 pub mod histogram;
+pub mod log;
 pub mod multiple;
 pub mod paired;
 pub mod permutation;

@@ -15,6 +15,7 @@ pub mod claims;
 pub mod counts;
 pub mod live;
 pub mod noise;
+pub mod recorded;
 pub mod side;
 pub mod trend;
 pub mod verdict;

@@ -6,12 +6,11 @@
 //! old news, and G2 is the one that compares two programs.
 
 use super::verdict::{Check, Outcome, Stage};
-use crate::report;
-use crate::summary::{Status, Summary};
+use crate::report::{self, ReadError, RunLine};
 use kmesh_stats::rank;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Results needed before there is a trend, the newest included.
 const SMALLEST: usize = 4;
@@ -31,13 +30,12 @@ pub struct Series {
     pub alert: bool,
 }
 
-/// Looks at all folders below `results`.
+/// Looks at `history.jsonl` in `results`, and at the folders there that it has no line of yet.
 pub fn check(results: &Path) -> Check {
-    let folders = folders(results);
-    let runs: Vec<Vec<Summary>> = folders
-        .iter()
-        .filter_map(|folder| report::read_summaries(folder).ok())
-        .collect();
+    let runs = match runs(results) {
+        Ok(runs) => runs,
+        Err(error) => return Check::new(Stage::G4, "trend", Outcome::Warn, error.to_string()),
+    };
     let series = series(&runs);
     let long: Vec<&Series> = series
         .iter()
@@ -74,43 +72,31 @@ pub fn check(results: &Path) -> Check {
     Check::new(Stage::G4, "trend", outcome, message).with(&series)
 }
 
-/// Names begin with the date.
-fn folders(results: &Path) -> Vec<std::path::PathBuf> {
-    let mut folders: Vec<_> = std::fs::read_dir(results)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect();
-    folders.sort();
-    folders
+/// All runs, oldest first.
+fn runs(results: &Path) -> Result<Vec<RunLine>, ReadError> {
+    let mut runs = report::read_history(&results.join("history.jsonl"))?;
+    let folders = std::fs::read_dir(results).into_iter().flatten().flatten();
+    let folders: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
+    for folder in folders.iter().filter(|path| path.is_dir()) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        if !runs.iter().any(|line| line.run == name) {
+            runs.extend(report::run_line(&name, &report::read_summaries(folder)?));
+        }
+    }
+    runs.sort_by(|a, b| a.started.cmp(&b.started));
+    Ok(runs)
 }
 
-/// Our own arms against no mesh and against Envoy, from runs that were fit and not quick.
-fn series(runs: &[Vec<Summary>]) -> Vec<Series> {
-    let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for summary in runs.iter().flatten() {
-        let fit = !matches!(summary.verdict.status, Status::Invalid | Status::Wrong);
-        if summary.quick || !fit {
-            continue;
-        }
-        for ratio in &summary.ratios {
-            let told = matches!(ratio.metric.as_str(), "throughput" | "p50");
-            if told && ratio.num.starts_with("kmesh") {
-                let name = format!(
-                    "{} {} {} : {}",
-                    summary.scenario, ratio.metric, ratio.num, ratio.den
-                );
-                values.entry(name).or_default().push(ratio.interval.point);
-            }
-        }
+fn series(runs: &[RunLine]) -> Vec<Series> {
+    let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (name, value) in runs.iter().flat_map(|run| &run.ratios) {
+        values.entry(name).or_default().push(*value);
     }
     values
         .into_iter()
         .map(|(name, values)| Series {
             alert: out_of_history(&values),
-            name,
+            name: name.to_owned(),
             values,
         })
         .collect()
@@ -139,6 +125,26 @@ mod tests {
         assert!(out_of_history(&[1.0, 1.02, 0.99, 1.3]));
         assert!(!out_of_history(&[1.0, 1.02, 0.99, 1.03]));
         assert!(!out_of_history(&[1.0, 1.3, 0.8, 1.4]), "it always jumps");
+    }
+
+    #[test]
+    fn the_published_runs_have_a_trend() {
+        let results = crate::binaries::workspace().join("results");
+        let found = runs(&results).unwrap();
+        assert!(found.len() >= SMALLEST, "{found:?}");
+        let trend = series(&found);
+        let headline = "http-lb-long60-max throughput kmesh : envoy-both";
+        let headline = trend.iter().find(|series| series.name == headline).unwrap();
+        assert_eq!(headline.values.len(), found.len());
+    }
+
+    #[test]
+    fn a_broken_line_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("history.jsonl"), "{\"run\": 3}\n").unwrap();
+        let found = check(folder.path());
+        assert_eq!(found.outcome, Outcome::Warn);
+        assert!(found.message.contains("history.jsonl"), "{}", found.message);
     }
 
     #[test]

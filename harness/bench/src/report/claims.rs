@@ -182,6 +182,8 @@ pub struct ClaimRow {
     pub verdict: Verdict,
     /// Why the verdict must be read with care: the run's status when it was not fit.
     pub caveat: Option<String>,
+    /// Measured by `--quick`: a look, not a verdict.
+    pub quick: bool,
 }
 
 /// Answers every claim from stored results, breakdowns included.
@@ -198,7 +200,7 @@ pub fn claim_rows_of(results: &[Stored]) -> Vec<ClaimRow> {
             }
             None => in_summary(question, &stored.summary)?,
         };
-        Some((value, stored.summary.verdict.status))
+        Some((value, &stored.summary))
     })
 }
 
@@ -208,7 +210,7 @@ pub fn claim_rows(summaries: &[Summary]) -> Vec<ClaimRow> {
         let summary = summaries
             .iter()
             .find(|summary| summary.scenario == question.scenario)?;
-        Some((in_summary(question, summary)?, summary.verdict.status))
+        Some((in_summary(question, summary)?, summary))
     })
 }
 
@@ -225,10 +227,10 @@ fn in_summary(question: &Question, summary: &Summary) -> Option<Interval> {
     judge::value_in_summary(&subject, summary)
 }
 
-fn rows(answer: impl Fn(&Question) -> Option<(Interval, Status)>) -> Vec<ClaimRow> {
+fn rows<'a>(answer: impl Fn(&Question) -> Option<(Interval, &'a Summary)>) -> Vec<ClaimRow> {
     let row = |claim: &Claim, question: &Question| {
         let found = answer(question);
-        let caveat = match found.map(|(_, status)| status) {
+        let caveat = match found.map(|(_, summary)| summary.verdict.status) {
             Some(Status::Invalid) => Some("run unfit for a verdict".to_owned()),
             Some(Status::Wrong) => Some("run with wrong decisions".to_owned()),
             Some(Status::Held | Status::Missed | Status::Undecided) | None => None,
@@ -244,6 +246,7 @@ fn rows(answer: impl Fn(&Question) -> Option<(Interval, Status)>) -> Vec<ClaimRo
                 judge_all(claim.predicates, &value)
             }),
             caveat,
+            quick: found.is_some_and(|(_, summary)| summary.quick),
         }
     };
     CLAIMS

@@ -1,5 +1,6 @@
-//! The results folder: `DIR/SCENARIO/{summary.json, raw.csv, env.json, README.md, *.svg, histograms/, artefacts/,
-//! exports/}`, `DIR/report.html` and `DIR/README.md` over all of them.
+//! The results folder. What a run measured: `DIR/SCENARIO/{summary.json, raw.csv, histograms.hlog, resources.yaml,
+//! breakdown.json}` and, of the data planes, `artefacts/`. What [`regenerate`] makes of it at any time: `DIR/README.md`,
+//! `DIR/report.html`, `DIR/SCENARIO/*.svg`.
 
 use super::claims::{ClaimRow, claim_rows, claim_rows_of};
 use super::losses::losses;
@@ -9,6 +10,7 @@ use super::words::{Format, claims_as_table, loss_lines, scenario_report};
 use crate::breakdown::Breakdown;
 use crate::record::{self, Record};
 use crate::summary::{SCHEMA, Summary};
+use kmesh_stats::{Latency, log};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -20,6 +22,15 @@ pub enum ReadError {
     /// The file system's answer.
     #[error("{path}: {source}")]
     Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Output that the file system does not take.
+    #[error("{path}: cannot be written: {source}")]
+    Write {
         /// The file or folder.
         path: PathBuf,
         /// The answer.
@@ -78,7 +89,10 @@ pub enum ReadError {
 /// A file to be stored with a result: path relative to the scenario's folder, and content.
 pub type Stored = (String, Vec<u8>);
 
-/// Writes one scenario's folder, and refreshes the claim table of the whole result in `DIR/README.md`; [`regenerate`]
+/// Name of the merged histograms, service and intended time of every arm.
+pub(super) const HISTOGRAMS: &str = "histograms.hlog";
+
+/// Writes one scenario's folder, its summary first, and refreshes the claim table of the whole result in `DIR/README.md`; [`regenerate`]
 /// makes the rest.
 ///
 /// # Errors
@@ -91,34 +105,37 @@ pub fn write_scenario(
 ) -> Result<PathBuf, ReadError> {
     let folder = dir.join(&summary.scenario);
     put(&folder.join("summary.json"), &pretty(summary))?;
-    put(&folder.join("env.json"), &pretty(&summary.env))?;
     put(
         &folder.join("raw.csv"),
         record::to_csv(&summary.scenario, &record.rows).as_bytes(),
     )?;
-    put(&folder.join("README.md"), readme(summary).as_bytes())?;
-    for (arm, merged) in &record.merged {
-        for (kind, latency) in [("service", &merged.service), ("intended", &merged.intended)] {
-            if latency.count() > 0
-                && let Ok(bytes) = latency.to_v2()
-            {
-                put(
-                    &folder.join("histograms").join(format!("{arm}.{kind}.hdr")),
-                    &bytes,
-                )?;
-            }
-        }
-    }
+    let file = folder.join(HISTOGRAMS);
+    put(&file, &histograms(record, &file)?)?;
     for (name, content) in files {
         put(&folder.join(name), content)?;
-    }
-    for (name, drawing) in super::plot::svg(summary, record) {
-        put(&folder.join(name), drawing.as_bytes())?;
     }
     let all = read_summaries(dir)?;
     let text = overview(&all, &claim_rows(&all));
     put(&dir.join("README.md"), text.as_bytes())?;
     Ok(folder)
+}
+
+fn histograms(record: &Record, file: &Path) -> Result<Vec<u8>, ReadError> {
+    let tagged: Vec<(String, &Latency)> = record
+        .merged
+        .iter()
+        .flat_map(|(arm, merged)| {
+            [("service", &merged.service), ("intended", &merged.intended)]
+                .map(|(kind, latency)| (format!("{arm}.{kind}"), latency))
+        })
+        .filter(|(_, latency)| latency.count() > 0)
+        .collect();
+    log::write(tagged.iter().map(|(tag, latency)| (tag.as_str(), *latency))).map_err(|source| {
+        ReadError::Histogram {
+            path: file.to_owned(),
+            source,
+        }
+    })
 }
 
 /// Writes `DIR/SCENARIO/breakdown.json`; where `DIR` holds results, its page is made again.
@@ -135,8 +152,8 @@ pub fn write_breakdown(dir: &Path, breakdown: &Breakdown) -> Result<PathBuf, Rea
     Ok(file)
 }
 
-/// Makes everything that follows from the stored figures again: `report.html`, `README.md`, the drawings
-/// and `exports/` of every scenario, and returns the page's path. Nothing is measured.
+/// Makes everything that follows from the stored figures again: `report.html`, `README.md` and the drawings
+/// of every scenario, and returns the page's path. Nothing is measured.
 ///
 /// # Errors
 /// Files that cannot be read or written.
@@ -164,9 +181,6 @@ pub fn regenerate(dir: &Path) -> Result<PathBuf, ReadError> {
                     put(&folder.join(name), drawing.as_bytes())?;
                 }
             }
-        }
-        for (name, text) in super::export::all(stored) {
-            put(&folder.join("exports").join(name), text.as_bytes())?;
         }
     }
     if !dir.join("summary.json").is_file() {
@@ -226,33 +240,39 @@ pub fn read_summaries(dir: &Path) -> Result<Vec<Summary>, ReadError> {
     files.iter().map(|file| read_summary(file)).collect()
 }
 
-fn put(path: &Path, content: &[u8]) -> Result<(), ReadError> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(io(parent))?;
-    }
-    fs::write(path, content).map_err(io(path))
+/// Makes the folder and tries whether it takes a file: before anything is measured for it.
+///
+/// # Errors
+/// [`ReadError::Write`].
+pub fn try_folder(dir: &Path) -> Result<(), ReadError> {
+    let probe = dir.join(format!(".kmesh-bench-{}", std::process::id()));
+    fs::create_dir_all(dir)
+        .and_then(|()| fs::write(&probe, b"is there room?"))
+        .and_then(|()| fs::remove_file(&probe))
+        .map_err(|source| ReadError::Write {
+            path: dir.to_owned(),
+            source,
+        })
 }
 
-fn readme(summary: &Summary) -> String {
-    let mut text = format!("# {}\n\n{}\n\n", summary.scenario, summary.reproduces);
-    let _ = writeln!(
-        text,
-        "Made {} on {} ({}, {} CPUs), kernel {}, in {:.0} s, by\n",
-        summary.env.started,
-        summary.env.cpu,
-        if summary.env.virtualised {
-            "virtual"
-        } else {
-            "bare metal"
-        },
-        summary.env.cpus,
-        summary.env.kernel,
-        summary.env.seconds
-    );
-    let _ = writeln!(text, "    {}\n", summary.env.command.join(" "));
-    text += &scenario_report(summary, Format::Markdown);
-    text += "\n`raw.csv` has every cell, `histograms/` the merged HDR histograms (V2, nanoseconds), `artefacts/` what each data plane was given.\n\n![latency percentiles](latency.svg)\n\n![ratios to no mesh](ratios.svg)\n";
-    text
+/// Writes a file whole or not at all: beside it first, then in its place.
+fn put(path: &Path, content: &[u8]) -> Result<(), ReadError> {
+    let refused = |source| ReadError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(refused)?;
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    let beside = PathBuf::from(beside);
+    let written = fs::write(&beside, content).and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        // What was half written is of no use to anyone; that it may stay is the lesser trouble.
+        let _ = fs::remove_file(&beside);
+    }
+    written.map_err(refused)
 }
 
 fn overview(summaries: &[Summary], claims: &[ClaimRow]) -> String {
@@ -271,7 +291,7 @@ fn overview(summaries: &[Summary], claims: &[ClaimRow]) -> String {
     text += &claims_as_table(claims, Format::Markdown);
     text += "\nWhere the mesh loses (every comparison whose interval goes against it):\n\n";
     text += &loss_lines(&losses(summaries), Format::Markdown);
-    text += "\n`report.html` shows all of it with drawings; `kmesh-bench report DIR` makes it again from these files.\n\n";
+    text += "\n`kmesh-bench report DIR --write` makes `report.html`, with drawings of all of it, from these files: per scenario `summary.json` (figures, machine, command), `raw.csv` (every cell), `histograms.hlog` (merged, nanoseconds) and `resources.yaml` (what every arm was given).\n\n";
     for summary in summaries {
         text += &scenario_report(summary, Format::Markdown);
         text.push('\n');

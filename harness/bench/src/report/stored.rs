@@ -1,11 +1,12 @@
 //! A result as it lies in a folder: figures, rows and histograms. All that a report is made of, so that
 //! `kmesh-bench report DIR` draws the same page on any machine at any time.
 
-use super::folder::ReadError;
+use super::folder::{HISTOGRAMS, ReadError};
 use crate::breakdown::Breakdown;
 use crate::record::{Merged, Record, Row};
 use crate::summary::{SCHEMA, Summary};
-use kmesh_stats::Latency;
+use kmesh_stats::log;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -87,7 +88,7 @@ fn read_one(folder: &Path) -> Result<Stored, ReadError> {
         summary: read_summary(&folder.join("summary.json"))?,
         record: Record {
             rows: read_rows(&folder.join("raw.csv"))?,
-            merged: read_histograms(&folder.join("histograms"))?,
+            merged: read_histograms(&folder.join(HISTOGRAMS))?,
             ..Record::default()
         },
         breakdown: breakdown
@@ -140,26 +141,21 @@ fn read_rows(file: &Path) -> Result<Vec<Row>, ReadError> {
         .map_err(rows)
 }
 
-/// `ARM.service.hdr` and `ARM.intended.hdr`.
-fn read_histograms(folder: &Path) -> Result<std::collections::BTreeMap<String, Merged>, ReadError> {
-    let mut merged = std::collections::BTreeMap::<String, Merged>::new();
-    if !folder.is_dir() {
+/// Histograms by arm, tagged `ARM.service` and `ARM.intended`; a file that is not there has none.
+fn read_histograms(file: &Path) -> Result<BTreeMap<String, Merged>, ReadError> {
+    let mut merged = BTreeMap::<String, Merged>::new();
+    if !file.is_file() {
         return Ok(merged);
     }
-    for entry in fs::read_dir(folder).map_err(io(folder))? {
-        let path = entry.map_err(io(folder))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let Some((arm, kind)) = name
-            .strip_suffix(".hdr")
-            .and_then(|stem| stem.rsplit_once('.'))
-        else {
+    let text = fs::read(file).map_err(io(file))?;
+    let tagged = log::read(&text).map_err(|source| ReadError::Histogram {
+        path: file.to_owned(),
+        source,
+    })?;
+    for (tag, latency) in tagged {
+        let Some((arm, kind)) = tag.rsplit_once('.') else {
             continue;
         };
-        let bytes = fs::read(&path).map_err(io(&path))?;
-        let latency = Latency::from_v2(&bytes).map_err(|source| ReadError::Histogram {
-            path: path.clone(),
-            source,
-        })?;
         let of_arm = merged.entry(arm.to_owned()).or_default();
         match kind {
             "service" => of_arm.service = latency,

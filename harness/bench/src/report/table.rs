@@ -1,6 +1,70 @@
-//! Tables, for a terminal and for Markdown, from the same cells.
+//! Tables, for a terminal and for Markdown, from the same cells; and text that fits a terminal.
 
+use std::io::IsTerminal as _;
 use std::ops::Range;
+use std::sync::OnceLock;
+
+/// Set once by `--wide`: nothing is folded.
+static WIDE: OnceLock<()> = OnceLock::new();
+
+/// Folds nothing from now on.
+pub fn never_fold() {
+    // A second time changes nothing.
+    let _ = WIDE.set(());
+}
+
+/// Columns that text has: `COLUMNS`, else the terminal's; none where stdout is no terminal, or after [`never_fold`].
+fn columns() -> Option<usize> {
+    if WIDE.get().is_some() {
+        return None;
+    }
+    let told = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse().ok());
+    let seen = || {
+        let size = terminal_size::terminal_size().filter(|_| std::io::stdout().is_terminal());
+        size.map(|(width, _)| usize::from(width.0))
+    };
+    told.or_else(seen).filter(|columns| *columns >= 40)
+}
+
+/// Text whose lines fit the terminal: a longer one goes on below, two columns further in.
+pub fn fit(text: &str) -> String {
+    match columns() {
+        Some(columns) => text
+            .split_inclusive('\n')
+            .map(|line| folded(line, columns))
+            .collect(),
+        None => text.to_owned(),
+    }
+}
+
+fn folded(line: &str, columns: usize) -> String {
+    if line.trim_end().chars().count() <= columns {
+        return line.to_owned();
+    }
+    let indent = line.len() - line.trim_start().len();
+    let mut text = " ".repeat(indent);
+    let mut at = indent;
+    for word in line.split_whitespace() {
+        let width = word.chars().count();
+        if at + width > columns && at > indent {
+            text = text.trim_end().to_owned();
+            text.push('\n');
+            text += &" ".repeat(indent + 2);
+            at = indent + 2;
+        }
+        text += word;
+        text.push(' ');
+        at += width + 1;
+    }
+    let text = text.trim_end().to_owned();
+    if line.ends_with('\n') {
+        text + "\n"
+    } else {
+        text
+    }
+}
 
 /// A table of text. Columns of numbers are aligned to the right.
 #[derive(Debug, Clone, Default)]
@@ -30,9 +94,16 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// For a terminal: columns padded, two spaces apart, a rule under the header.
+    /// For a terminal: columns padded, two spaces apart, a rule under the header. Where that does not fit, a paragraph per row.
     pub fn text(&self) -> String {
+        self.within(columns().unwrap_or(usize::MAX))
+    }
+
+    fn within(&self, columns: usize) -> String {
         let widths = self.widths();
+        if widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1) > columns {
+            return self.paragraphs(columns);
+        }
         let line = |cells: &[String]| {
             let padded: Vec<String> = widths
                 .iter()
@@ -54,6 +125,23 @@ impl Table {
             "-".repeat(widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1))
         );
         line(&self.header) + &rule + &self.rows.iter().map(|row| line(row)).collect::<String>()
+    }
+
+    /// The first cell of each row, and below it a line for each other cell that is not empty.
+    fn paragraphs(&self, columns: usize) -> String {
+        let names = self.header.iter().skip(1).map(|name| name.chars().count());
+        let width = names.max().unwrap_or(0);
+        let mut text = String::new();
+        for row in &self.rows {
+            let first = row.first().map_or("", String::as_str);
+            text += &folded(&format!("{first}\n"), columns);
+            let cells = self.header.iter().zip(row).skip(1);
+            for (name, cell) in cells.filter(|(_, cell)| !cell.is_empty()) {
+                let gap = " ".repeat(width - name.chars().count());
+                text += &folded(&format!("  {name}{gap}  {cell}\n"), columns);
+            }
+        }
+        text
     }
 
     /// For Markdown.
@@ -100,6 +188,25 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_wide_becomes_a_paragraph_a_row() {
+        let mut table = Table::new(&["arm", "rps : direct", "why"], 1..2);
+        let why = "a cell of many words that goes on below".to_owned();
+        table.row(vec!["kmesh".into(), "1.9".into(), why]);
+        table.row(vec!["direct".into(), String::new(), "no".into()]);
+        assert_eq!(
+            table.within(40),
+            "kmesh\n  rps : direct  1.9\n  why a cell of many words that goes on\n    below\ndirect\n  why           no\n"
+        );
+        assert!(
+            table
+                .within(30)
+                .lines()
+                .all(|line| line.chars().count() <= 30)
+        );
+        assert!(table.within(100).starts_with("arm "));
+    }
 
     #[test]
     fn both_forms_hold_the_same_cells() {

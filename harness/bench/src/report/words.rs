@@ -4,7 +4,7 @@ use super::claims::{ClaimRow, claim_rows};
 use super::losses::Loss;
 use super::table::Table;
 use crate::evaluate::find_ratio;
-use crate::summary::{ArmSummary, Ratio, Summary};
+use crate::summary::{ArmSummary, Ratio, Status, Summary};
 use kmesh_stats::{Interval, Verdict};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -110,9 +110,9 @@ pub fn claim_lines(rows: &[ClaimRow]) -> Vec<ClaimLine> {
 
 fn verdict_words(answers: &[ClaimRow]) -> String {
     let word = |row: &ClaimRow| match (&row.caveat, row.verdict) {
-        (Some(caveat), verdict) => format!("{verdict} ({caveat})"),
+        (Some(caveat), verdict) => format!("{} ({caveat})", verdict_word(verdict, row.quick)),
         (None, Verdict::NotTested) => "not measured here yet".to_owned(),
-        (None, verdict) => verdict.to_string(),
+        (None, verdict) => verdict_word(verdict, row.quick),
     };
     let words: Vec<String> = answers.iter().map(word).collect();
     match words.split_first() {
@@ -123,6 +123,15 @@ fn verdict_words(answers: &[ClaimRow]) -> String {
             .map(|(row, word)| format!("{}: {word}", row.pace))
             .collect::<Vec<_>>()
             .join("; "),
+    }
+}
+
+/// A verdict in a word; a quick run gives none, it says what a full one might.
+fn verdict_word(verdict: Verdict, quick: bool) -> String {
+    match verdict {
+        Verdict::Held if quick => "would hold".to_owned(),
+        Verdict::NotHeld if quick => "would not hold".to_owned(),
+        verdict => verdict.to_string(),
     }
 }
 
@@ -272,7 +281,11 @@ fn verdict_lines(summary: &Summary, format: Format) -> String {
         Format::Text => "  ",
         Format::Markdown => "- ",
     };
-    let status = format!("{:?}", summary.verdict.status).to_lowercase();
+    let status = match summary.verdict.status {
+        Status::Held if summary.quick => "would hold".to_owned(),
+        Status::Missed if summary.quick => "would miss".to_owned(),
+        status => format!("{status:?}").to_lowercase(),
+    };
     let mut text = format!(
         "verdict: {status}\n{}",
         if format == Format::Markdown { "\n" } else { "" }
@@ -284,7 +297,9 @@ fn verdict_lines(summary: &Summary, format: Format) -> String {
         let _ = writeln!(
             text,
             "{bullet}{} {}: {value}, {}",
-            judged.subject, judged.predicate, judged.verdict
+            judged.subject,
+            judged.predicate,
+            verdict_word(judged.verdict, summary.quick)
         );
     }
     for reason in &summary.verdict.reasons {

@@ -49,7 +49,7 @@ pub enum RunError {
         message: String,
     },
     /// No such arm.
-    #[error("no arm {0:?}: known are {known}", known = crate::arms::names().join(", "))]
+    #[error("{}", crate::arms::unknown(.0))]
     UnknownArm(String),
     /// A described arm whose description is wrong.
     #[error(transparent)]

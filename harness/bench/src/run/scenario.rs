@@ -308,7 +308,7 @@ fn finish(
 ) -> Result<Vec<StoredFile>, RunError> {
     let mut artefacts = Vec::new();
     if let Ok(resources) = std::fs::read(&scenario.resources) {
-        artefacts.push(("artefacts/resources.yaml".to_owned(), resources));
+        artefacts.push(("resources.yaml".to_owned(), resources));
     }
     for contestant in contestants.iter_mut() {
         contestant.generator.close(&scenario.name)?;

@@ -138,8 +138,8 @@ pub(super) fn environment(results: &[Stored]) -> Markup {
             p.soft { (summaries.iter().map(|summary| summary.scenario.as_str()).collect::<Vec<_>>().join(", ")) }
             @if let Some(first) = summaries.first() { (machine(&first.env)) }
         }
-        p { "This page from the stored figures: " code { "kmesh-bench report DIR" } ". Raw rows are in " code { "SCENARIO/raw.csv" }
-            ", other formats in " code { "SCENARIO/exports/" } " (" code { "fortio report -data-dir SCENARIO/exports" } " opens them)." }
+        p { "This page from the stored figures: " code { "kmesh-bench report DIR --write" } ". Raw rows are in " code { "SCENARIO/raw.csv" }
+            ", merged histograms in " code { "SCENARIO/histograms.hlog" } " (HdrHistogram's log, which its viewers open)." }
     }
 }
 
