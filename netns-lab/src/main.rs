@@ -4,14 +4,6 @@ mod cli;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    match cli::Arguments::parse().run() {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("netns-lab: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    kmesh_cli::main("netns-lab", cli::code_of, cli::Arguments::run)
 }

@@ -143,7 +143,7 @@ fn mistakes_are_told_in_one_line() {
     let refused = |command: &mut Command, expected: &str| {
         let output = command.output().unwrap();
         let message = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert_eq!(output.status.code(), Some(4), "{message}");
         assert!(
             message.contains(expected) && message.lines().count() == 1,
             "{message:?} lacks {expected:?}"
@@ -168,7 +168,7 @@ fn mistakes_are_told_in_one_line() {
     );
     refused(
         &mut netns_lab(&["up", "/no/such/file"]),
-        "can't read /no/such/file",
+        "topology /no/such/file can't be read",
     );
     refused(
         netns_lab(&["up", "/dev/stdin"])

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
+use kmesh_cli::exit::{self, Failure};
+use kmesh_cli::{need_root, say};
 use kmesh_controller::daemon::{self, Options};
 use kmesh_controller::guard;
 use kmesh_controller::load::MapSize;
@@ -16,7 +18,6 @@ use tracing_subscriber::EnvFilter;
 
 /// Routes the HTTP requests of this node's pods in the kernel.
 #[derive(Parser)]
-#[command(version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -70,7 +71,7 @@ enum Command {
         #[arg(long)]
         pods_map: u32,
     },
-    /// Says what this kernel allows, and why not. Exit code 1 if something is missing.
+    /// Says what this kernel allows, and why not. Exit code 3 if something is missing.
     Check {
         /// Also compile these resources, as `run` would.
         #[arg(long)]
@@ -88,13 +89,25 @@ enum WhenGone {
 }
 
 fn main() -> ExitCode {
+    kmesh_cli::main("kmeshd", code_of, act)
+}
+
+/// What was read is wrong; everything else is what this machine does not do.
+fn code_of(error: &anyhow::Error) -> Option<u8> {
+    error
+        .chain()
+        .any(|cause| cause.is::<kmesh_config::ConfigError>())
+        .then_some(exit::USAGE)
+}
+
+fn act(arguments: Arguments) -> Result<u8> {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_env_filter(
             EnvFilter::try_from_env("KMESH_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
         )
         .init();
-    let outcome = match Arguments::parse().command {
+    match arguments.command {
         Command::Run {
             config,
             pods,
@@ -117,18 +130,13 @@ fn main() -> ExitCode {
             map_sizes: map_size,
         }),
         Command::Release { name } => release(&name),
-        Command::Guard { name, pods_map } => {
-            guard::run(&name, pods_map).map(|()| ExitCode::SUCCESS)
-        }
+        Command::Guard { name, pods_map } => guard::run(&name, pods_map).map(|()| exit::HELD),
         Command::Check { config } => report(config),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("kmeshd: {error:#}");
-        ExitCode::from(2)
-    })
+    }
 }
 
-fn run(options: Options) -> Result<ExitCode> {
+fn run(options: Options) -> Result<u8> {
+    need_root("kmeshd run")?;
     // Every anchored connection is a descriptor here, and so is every upstream.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
@@ -140,38 +148,41 @@ fn run(options: Options) -> Result<ExitCode> {
         // Nobody may be listening; the daemon runs all the same.
         let _ = writeln!(io::stdout(), "kmeshd ready").and_then(|()| io::stdout().flush());
     }))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(exit::HELD)
 }
 
-fn release(name: &str) -> Result<ExitCode> {
+fn release(name: &str) -> Result<u8> {
     if guard::dismiss(name)? {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(exit::HELD);
     }
-    eprintln!("kmeshd: no guard of a daemon named {name} is there: nothing is closed");
-    Ok(ExitCode::from(1))
+    Err(Failure::usage(format!(
+        "no guard of a daemon named {name} is there, so nothing is closed; see --name"
+    ))
+    .into())
 }
 
-fn report(config: Option<PathBuf>) -> Result<ExitCode> {
-    let mut met = true;
-    let mut out = io::stdout().lock();
-    for requirement in check() {
-        let verdict = requirement.failure.as_deref().unwrap_or("ok");
-        met &= requirement.failure.is_none();
-        writeln!(
-            out,
-            "{:24} {:55} {verdict}",
-            requirement.name, requirement.purpose
-        )?;
-    }
-    if let Some(path) = config {
+fn report(config: Option<PathBuf>) -> Result<u8> {
+    // What was typed first: the programs take a while.
+    let compiled = config.map(|path| {
         let config = kmesh_config::read(&path)?;
         let mut identities = kmesh_config::Identities::default();
         kmesh_config::compile(&config, &mut identities, kmesh_config::Classes::default())?;
-        writeln!(out, "{:24} {:55} ok", "configuration", path.display())?;
+        Ok::<_, kmesh_config::ConfigError>(path)
+    });
+    let compiled = compiled.transpose()?;
+    let mut met = true;
+    let mut text = String::new();
+    for requirement in check() {
+        let verdict = requirement.failure.as_deref().unwrap_or("ok");
+        met &= requirement.failure.is_none();
+        text += &format!(
+            "{:24} {:55} {verdict}\n",
+            requirement.name, requirement.purpose
+        );
     }
-    Ok(if met {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
-    })
+    if let Some(path) = compiled {
+        text += &format!("{:24} {:55} ok\n", "configuration", path.display());
+    }
+    say(&text)?;
+    Ok(if met { exit::HELD } else { exit::UNFIT })
 }

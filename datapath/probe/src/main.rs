@@ -2,16 +2,15 @@
 
 mod explain;
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
+use kmesh_cli::{exit, say};
 use kmesh_probe::client;
 
 /// Looks into a running kmeshd.
 #[derive(Parser)]
-#[command(version)]
 struct Options {
     /// Name of the daemon (its --name).
     #[arg(long, global = true, default_value = "default")]
@@ -41,17 +40,16 @@ enum Format {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("kmeshctl: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    kmesh_cli::main("kmeshctl", code_of, run)
 }
 
-fn run() -> Result<()> {
-    let options = Options::parse();
+/// A daemon that does not answer is the environment's fault, everything else that can go wrong is the input's.
+fn code_of(error: &anyhow::Error) -> Option<u8> {
+    let daemon = error.chain().any(|cause| cause.is::<client::StatusError>());
+    Some(if daemon { exit::UNFIT } else { exit::USAGE })
+}
+
+fn run(options: Options) -> Result<u8> {
     let text = match options.command {
         Command::Status { format } => {
             let status = client::status(&options.name)?;
@@ -62,8 +60,6 @@ fn run() -> Result<()> {
         }
         Command::Explain(explain) => explain::run(&options.name, &explain)?,
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
-    }
+    say(&text)?;
+    Ok(exit::HELD)
 }

@@ -22,6 +22,6 @@ fn a_request_is_explained_by_a_file() {
     // Two HTTP listeners: which one is not guessed.
     let said = run(&["GET shop.test/cart"]);
     let talk = String::from_utf8_lossy(&said.stderr);
-    assert_eq!(said.status.code(), Some(2), "{talk}");
+    assert_eq!(said.status.code(), Some(4), "{talk}");
     assert!(talk.contains("web, certain, stream"), "{talk}");
 }

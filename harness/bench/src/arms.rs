@@ -3,6 +3,7 @@
 use crate::binaries::scenario_directory;
 use crate::run::RunError;
 use crate::scenario::Scenario;
+use kmesh_cli::exit::Failure;
 use kmesh_dataplanes::{Arm, External, NAMES};
 use std::env;
 use std::path::PathBuf;
@@ -42,6 +43,28 @@ pub fn names() -> Vec<String> {
     built_in.chain(described()).collect()
 }
 
+/// What to say of a name that is no arm's.
+pub fn unknown(name: &str) -> String {
+    let names = names();
+    kmesh_cli::unknown("arm", name, names.iter().map(String::as_str)).message
+}
+
+/// Refuses names that are no arm's, all of them at once.
+///
+/// # Errors
+/// [`RunError::UnknownArm`] for one; a [`Failure`] that names all for several.
+pub fn check(asked: &[String]) -> anyhow::Result<()> {
+    let wrong: Vec<&String> = asked.iter().filter(|name| !is_known(name)).collect();
+    match wrong.as_slice() {
+        [] => Ok(()),
+        [one] => Err(RunError::UnknownArm((*one).clone()).into()),
+        several => {
+            let words: Vec<String> = several.iter().map(|name| unknown(name)).collect();
+            Err(Failure::usage(words.join("; ")).into())
+        }
+    }
+}
+
 /// Whether there is an arm of this name; a broken description counts.
 pub fn is_known(name: &str) -> bool {
     NAMES.contains(&name) || description(name).is_some()
@@ -66,11 +89,9 @@ pub fn find(name: &str) -> Result<Box<dyn Arm>, RunError> {
 ///
 /// # Errors
 /// An unknown name among `only`, or a broken description.
-pub fn choose(scenarios: &mut [Scenario], only: &[String]) -> Result<(), RunError> {
+pub fn choose(scenarios: &mut [Scenario], only: &[String]) -> anyhow::Result<()> {
+    check(only)?;
     for name in only {
-        if !is_known(name) {
-            return Err(RunError::UnknownArm(name.clone()));
-        }
         if description(name).is_some() {
             for scenario in scenarios.iter_mut() {
                 if !scenario.arms.run.contains(name) {
@@ -78,6 +99,16 @@ pub fn choose(scenarios: &mut [Scenario], only: &[String]) -> Result<(), RunErro
                 }
             }
         }
+    }
+    let has = |scenario: &&mut Scenario| scenario.arms.run.iter().any(|arm| only.contains(arm));
+    if let Some(scenario) = scenarios.iter_mut().find(|s| !only.is_empty() && !has(s)) {
+        return Err(Failure::usage(format!(
+            "{} has none of the arms {}: it has {}",
+            scenario.name,
+            only.join(", "),
+            scenario.arms.run.join(", ")
+        ))
+        .into());
     }
     let wanted = |name: &String| only.is_empty() || only.contains(name);
     let mut asked: Vec<String> = scenarios

@@ -42,23 +42,25 @@ impl Programs {
     }
 }
 
-/// The root of the checkout this program was built from.
+/// What tells the folder that everything else is found from.
+const MARK: &str = "scenarios/defaults.toml";
+
+/// The nearest folder with our scenarios: from the current one upwards, then from this program's upwards; the current one
+/// if there is none.
 pub fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
+    let starts = [env::current_dir(), env::current_exe()];
+    starts
+        .iter()
+        .flatten()
+        .flat_map(|start| start.ancestors())
+        .find(|folder| folder.join(MARK).is_file())
         .unwrap_or(Path::new("."))
         .to_owned()
 }
 
-/// The scenarios of the checkout, or `scenarios` in the current directory for a program that was moved.
+/// The scenarios in [`workspace`].
 pub fn scenario_directory() -> PathBuf {
-    let built = workspace().join("scenarios");
-    if built.is_dir() {
-        built
-    } else {
-        PathBuf::from("scenarios")
-    }
+    workspace().join("scenarios")
 }
 
 /// `target/release/NAME` for `target/release/kmesh-bench` and for `target/release/deps/some-test-1234`.

@@ -2,15 +2,12 @@
 
 use crate::gate::verdict::Stage;
 use crate::run::Foreign;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use std::path::PathBuf;
 
 /// Compares ways for a pod's traffic to travel: no mesh, nftables, real Envoy, the kernel datapath.
-///
-/// Exit codes: 0 everything held, 1 a regression or an expectation missed, 2 a wrong routing decision or
-/// a wrong byte, 3 the environment is unfit for a verdict or the data leave one open, 4 wrong usage.
 #[derive(Debug, Parser)]
-#[command(name = "kmesh-bench", version)]
+#[command(name = "kmesh-bench")]
 pub struct Cli {
     /// Folder of the scenario files.
     #[arg(
@@ -20,6 +17,12 @@ pub struct Cli {
         env = "KMESH_SCENARIOS"
     )]
     pub directory: Option<PathBuf>,
+    /// Fold no table, however narrow the terminal.
+    #[arg(long, global = true)]
+    pub wide: bool,
+    /// No progress and no talk on stderr, only data and errors.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -41,8 +44,8 @@ pub enum Command {
     Breakdown(BreakdownOf),
     /// Bring one arm up and run a command in the client pod, with KMESH_URL set.
     Up(Up),
-    /// Print the article's claims beside the figures of a results folder, and write its report.html,
-    /// README.md, drawings and exports again from the stored figures.
+    /// Print the article's claims beside the figures of a results folder; with --write, make its report.html,
+    /// README.md and drawings again from the stored figures.
     Report {
         /// Folder written by `run --out`.
         dir: PathBuf,
@@ -52,6 +55,12 @@ pub enum Command {
         /// Also print every scenario's arms, ratios and expectations.
         #[arg(long)]
         details: bool,
+        /// Write DIR/report.html, DIR/README.md and DIR/SCENARIO/*.svg.
+        #[arg(long)]
+        write: bool,
+        /// Only print the run in one line, for results/history.jsonl; writes nothing.
+        #[arg(long)]
+        line: bool,
         /// Also write a PNG beside every SVG, for places that show no SVG.
         #[arg(long)]
         png: bool,
@@ -96,7 +105,7 @@ pub enum Verify {
     /// exit code 2.
     Decisions {
         /// How many decisions to compare.
-        #[arg(long, default_value_t = 20_000)]
+        #[arg(value_parser = value_parser!(u64).range(1..=1_000_000_000), long, default_value_t = 20_000)]
         cases: u64,
         /// Where the random numbers begin; the same seed asks the same questions.
         #[arg(long, default_value_t = 1)]
@@ -111,16 +120,21 @@ pub enum Verify {
     /// answer 1; each is written to stderr with the seed and the step that reproduce it.
     Streams {
         /// How long, seconds, shared out among the arms.
-        #[arg(long, default_value_t = 60.0)]
+        #[arg(value_parser = (|t: &str| number(t, 0.1, 86_400.0)), long, default_value_t = 60.0)]
         seconds: f64,
         /// Only these arms; by default all but `direct-aa`.
-        #[arg(long = "arm", value_delimiter = ',', value_name = "ARM,...")]
+        #[arg(
+            long = "arms",
+            alias = "arm",
+            value_delimiter = ',',
+            value_name = "ARM,..."
+        )]
         arms: Vec<String>,
         /// What is sent follows from it.
         #[arg(long, default_value_t = 1)]
         seed: u64,
         /// Connections at a time.
-        #[arg(long, default_value_t = 24)]
+        #[arg(value_parser = (|t: &str| whole(t, 1, 4_096)), long, default_value_t = 24)]
         connections: usize,
         /// Only this connection of the plan, as a finding names it.
         #[arg(long)]
@@ -132,13 +146,13 @@ pub enum Verify {
     /// below 0.9, 2 if a body is not whole.
     Bulk {
         /// Readers that ask for 16 MiB each and do not read.
-        #[arg(long, default_value_t = 1_000)]
+        #[arg(value_parser = (|t: &str| whole(t, 1, 100_000)), long, default_value_t = 1_000)]
         readers: usize,
         /// Rounds of 16 MiB transfers in both directions, eight transfers per arm and round.
-        #[arg(long, default_value_t = 14)]
+        #[arg(value_parser = (|t: &str| whole(t, 1, 1_000)), long, default_value_t = 14)]
         rounds: usize,
         /// The arms to compare with `direct`.
-        #[arg(long = "arm", value_delimiter = ',', value_name = "ARM,...", default_values = ["kmesh", "kmesh-remote"])]
+        #[arg(long = "arms", alias = "arm", value_delimiter = ',', value_name = "ARM,...", default_values = ["kmesh", "kmesh-remote"])]
         arms: Vec<String>,
     },
     /// Real peers: programs that others wrote, as clients and servers, through each arm (needs root).
@@ -146,7 +160,7 @@ pub enum Verify {
     /// Prints a Markdown table and, last, one JSON object. Exit code 1 if outcomes differ without a known reason.
     Peers {
         /// The arms.
-        #[arg(long = "arm", value_delimiter = ',', value_name = "ARM,...", default_values = ["direct", "envoy-both", "kmesh"])]
+        #[arg(long = "arms", alias = "arm", value_delimiter = ',', value_name = "ARM,...", default_values = ["direct", "envoy-both", "kmesh"])]
         arms: Vec<String>,
     },
 }
@@ -201,7 +215,8 @@ pub struct Crosscheck {
     pub scenario: String,
     /// The arms to check on.
     #[arg(
-        long = "arm",
+        long = "arms",
+        alias = "arm",
         value_delimiter = ',',
         value_name = "ARM,...",
         default_value = "direct"
@@ -216,10 +231,10 @@ pub struct Crosscheck {
     )]
     pub generators: Vec<Foreign>,
     /// Turns of each generator.
-    #[arg(long, default_value_t = 8)]
+    #[arg(value_parser = (|t: &str| whole(t, 1, 1_000)), long, default_value_t = 8)]
     pub rounds: usize,
     /// Length of a turn, seconds.
-    #[arg(long, default_value_t = 2)]
+    #[arg(value_parser = value_parser!(u32).range(1..=600), long, default_value_t = 2)]
     pub seconds: u32,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
@@ -236,16 +251,16 @@ pub struct Stall {
     #[arg(long, default_value = "direct")]
     pub arm: String,
     /// Requests per second.
-    #[arg(long, default_value_t = 1000.0)]
+    #[arg(value_parser = (|t: &str| number(t, 1.0, 10_000_000.0)), long, default_value_t = 1000.0)]
     pub rate: f64,
     /// How long the servers stand still, milliseconds.
-    #[arg(long, default_value_t = 500)]
+    #[arg(value_parser = value_parser!(u32).range(1..=60_000), long, default_value_t = 500)]
     pub stall_ms: u32,
     /// Length of the load, milliseconds; the stall begins in its middle.
-    #[arg(long, default_value_t = 4000)]
+    #[arg(value_parser = value_parser!(u32).range(100..=600_000), long, default_value_t = 4000)]
     pub cell_ms: u32,
     /// Connections that share the load.
-    #[arg(long, default_value_t = 8)]
+    #[arg(value_parser = value_parser!(u32).range(1..=65_535), long, default_value_t = 8)]
     pub connections: u32,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
@@ -256,7 +271,7 @@ pub struct Stall {
 #[derive(Debug, Args)]
 pub struct Gate {
     /// What to compare with: a revision, a checkout, or a folder with kmeshd in it.
-    #[arg(long, value_name = "DIR|REV", required_unless_present = "self_test")]
+    #[arg(long, value_name = "DIR|REV", required_unless_present_any = ["self_test", "record_noise"])]
     pub base: Option<String>,
     /// What to judge instead of the checkout of this program, in the same forms.
     #[arg(long, value_name = "DIR|REV")]
@@ -270,6 +285,12 @@ pub struct Gate {
     /// Test the gate itself: simulated runs with recorded noise; with --mutant and --live-aa in labs too.
     #[arg(long)]
     pub self_test: bool,
+    /// With --self-test: the recorded noise; by default gate/noise.csv in the folder of scenarios.
+    #[arg(long, requires = "self_test", value_name = "FILE")]
+    pub noise: Option<PathBuf>,
+    /// Print the noise of these results folders, for such a file, and do nothing else.
+    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with = "self_test")]
+    pub record_noise: Vec<PathBuf>,
     /// With --self-test: a live head whose servers answer later (60 us by default), which must be found.
     #[arg(
         long,
@@ -289,7 +310,7 @@ pub struct Gate {
     #[arg(long)]
     pub quick: bool,
     /// Decisions to compare in G0.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(value_parser = value_parser!(u64).range(1..=1_000_000_000), long, default_value_t = 20_000)]
     pub cases: u64,
     /// Write DIR/gate.json, DIR/gate.md and every measurement.
     #[arg(long, value_name = "DIR")]
@@ -305,7 +326,7 @@ pub struct BreakdownOf {
     /// Scenario by name or by path.
     pub scenario: String,
     /// Length of each of the two passes over each arm, seconds.
-    #[arg(long, default_value_t = 2.0, value_parser = pass_seconds)]
+    #[arg(long, default_value_t = 2.0, value_parser = (|t: &str| number(t, 0.1, 60.0)))]
     pub seconds: f64,
     /// Measure only these arms.
     #[arg(long, value_delimiter = ',', value_name = "ARM,...")]
@@ -318,14 +339,27 @@ pub struct BreakdownOf {
     pub format: Format,
 }
 
-fn pass_seconds(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text
+/// A number from `least` to `most`.
+fn number(text: &str, least: f64, most: f64) -> Result<f64, String> {
+    let value: f64 = text
         .parse()
         .map_err(|_| format!("{text:?} is not a number"))?;
-    if (0.1..=60.0).contains(&seconds) {
-        Ok(seconds)
+    if (least..=most).contains(&value) {
+        Ok(value)
     } else {
-        Err("must be between 0.1 and 60 seconds".to_owned())
+        Err(format!("{value} is not in {least}..={most}"))
+    }
+}
+
+/// A whole number from `least` to `most`.
+fn whole(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    let value: usize = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not a whole number"))?;
+    if (least..=most).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("{value} is not in {least}..={most}"))
     }
 }
 

@@ -16,7 +16,8 @@ use crate::verify;
 use crate::{arms, exit, machine};
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::Write as _;
+use kmesh_cli::exit::Failure;
+use kmesh_cli::{need_root, say, talk};
 use std::path::Path;
 
 /// Runs a parsed command line and returns the exit code.
@@ -24,6 +25,12 @@ use std::path::Path;
 /// # Errors
 /// Everything that is not a verdict; [`exit::of_error`] gives its code.
 pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
+    if cli.quiet {
+        kmesh_cli::be_quiet();
+    }
+    if cli.wide {
+        report::never_fold();
+    }
     let catalogue = Catalogue::new(cli.directory.unwrap_or_else(scenario_directory));
     match cli.command {
         Command::List { format } => list(&catalogue, format),
@@ -34,11 +41,19 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             dir,
             format,
             details,
+            write,
+            line,
             png,
         } => {
+            if line {
+                return print_line(&dir);
+            }
             print_report(&dir, format, details)?;
+            if write || png {
+                talk(&format!("written: {}", report::regenerate(&dir)?.display()));
+            }
             if png {
-                eprintln!("written: {} PNG", report::write_pngs(&dir)?);
+                talk(&format!("written: {} PNG", report::write_pngs(&dir)?));
             }
             Ok(0)
         }
@@ -104,7 +119,11 @@ fn list(catalogue: &Catalogue, format: Format) -> anyhow::Result<u8> {
     say(&match format {
         Format::Json => String::new(),
         Format::Markdown => table.markdown(),
-        Format::Text => format!("{}\narms: {}\n", table.text(), arms::names().join(", ")),
+        Format::Text => report::fit(&format!(
+            "{}\narms: {}\n",
+            table.text(),
+            arms::names().join(", ")
+        )),
     })?;
     Ok(0)
 }
@@ -117,6 +136,10 @@ fn run_scenarios(catalogue: &Catalogue, options: &Run) -> anyhow::Result<u8> {
         .collect::<Result<Vec<Vec<Scenario>>, _>>()?
         .concat();
     arms::choose(&mut scenarios, &options.arms)?;
+    need_root("kmesh-bench run")?;
+    if let Some(dir) = &options.out {
+        report::try_folder(dir)?;
+    }
     let programs = Programs::locate();
     let interrupt = Interrupt::listen().context("signals cannot be caught")?;
     let env = machine::describe(&programs.arms.envoy, std::env::args().collect());
@@ -127,9 +150,9 @@ fn run_scenarios(catalogue: &Catalogue, options: &Run) -> anyhow::Result<u8> {
     let mut summaries: Vec<Summary> = Vec::new();
     for group in groups(scenarios, &options.arms) {
         let progress = progress_bar("cells");
-        if progress.is_hidden() {
+        if progress.is_hidden() && !kmesh_cli::is_quiet() {
             let names: Vec<&str> = group.scenarios.iter().map(|s| s.name.as_str()).collect();
-            eprintln!("{}: {}", names.join(", "), group.arms.join(", "));
+            talk(&format!("{}: {}", names.join(", "), group.arms.join(", ")));
         }
         progress.set_message(format!("bringing up {}", group.arms.join(", ")));
         let mut arena = Arena::up(&group, &programs, &interrupt)?;
@@ -158,7 +181,7 @@ fn run_scenarios(catalogue: &Catalogue, options: &Run) -> anyhow::Result<u8> {
         progress.finish_and_clear();
         if let Some(dir) = &options.out {
             let page = report::regenerate(dir)?;
-            eprintln!("written: {}", page.display());
+            talk(&format!("written: {}", page.display()));
         }
     }
     if summaries.len() > 1 && options.format != Format::Json {
@@ -182,18 +205,30 @@ fn publish(options: &Run, measured: &Measured) -> anyhow::Result<()> {
         Format::Json => say(&(serde_json::to_string(summary)? + "\n"))?,
         Format::Text | Format::Markdown => say(&format!(
             "{}\n",
-            report::scenario_report(summary, words(options.format))
+            laid_out(
+                options.format,
+                report::scenario_report(summary, words(options.format))
+            )
         ))?,
     }
     if let Some(dir) = &options.out {
         let folder = report::write_scenario(dir, summary, &measured.record, &measured.artefacts)?;
-        eprintln!("written: {}", folder.display());
+        talk(&format!("written: {}", folder.display()));
     }
     Ok(())
 }
 
 fn stall(catalogue: &Catalogue, options: &Stall) -> anyhow::Result<u8> {
     let scenario = catalogue.load(&options.scenario)?;
+    arms::check(std::slice::from_ref(&options.arm))?;
+    if options.stall_ms >= options.cell_ms {
+        return Err(Failure::usage(format!(
+            "--stall-ms {} leaves nothing of --cell-ms {}: make the load longer than the stall",
+            options.stall_ms, options.cell_ms
+        ))
+        .into());
+    }
+    need_root("kmesh-bench stall")?;
     let interrupt = Interrupt::listen().context("signals cannot be caught")?;
     let settings = StallOptions {
         rate: options.rate,
@@ -239,7 +274,12 @@ fn stall(catalogue: &Catalogue, options: &Stall) -> anyhow::Result<u8> {
 }
 
 fn breakdown(catalogue: &Catalogue, options: &BreakdownOf) -> anyhow::Result<u8> {
-    let scenario = catalogue.load(&options.scenario)?;
+    let mut scenario = catalogue.load(&options.scenario)?;
+    arms::choose(std::slice::from_mut(&mut scenario), &options.arms)?;
+    need_root("kmesh-bench breakdown")?;
+    if let Some(dir) = &options.out {
+        report::try_folder(dir)?;
+    }
     let programs = Programs::locate();
     let interrupt = Interrupt::listen().context("signals cannot be caught")?;
     let group = groups(vec![scenario], &options.arms)
@@ -262,17 +302,22 @@ fn breakdown(catalogue: &Catalogue, options: &BreakdownOf) -> anyhow::Result<u8>
     progress.finish_and_clear();
     say(&match options.format {
         Format::Json => serde_json::to_string(&result)? + "\n",
-        Format::Text | Format::Markdown => report::breakdown_tables(&result, words(options.format)),
+        Format::Text | Format::Markdown => laid_out(
+            options.format,
+            report::breakdown_tables(&result, words(options.format)),
+        ),
     })?;
     if let Some(dir) = &options.out {
         let file = report::write_breakdown(dir, &result)?;
-        eprintln!("written: {}", file.display());
+        talk(&format!("written: {}", file.display()));
     }
     Ok(0)
 }
 
 fn up(catalogue: &Catalogue, options: &Up) -> anyhow::Result<u8> {
     let scenario = catalogue.load(&options.scenario)?;
+    arms::check(std::slice::from_ref(&options.arm))?;
+    need_root("kmesh-bench up")?;
     // Ctrl-C is for the command in the foreground; catching it here keeps this program alive to clean up.
     let _interrupt = Interrupt::listen().context("signals cannot be caught")?;
     crate::up::up(&scenario, &options.arm, &options.cmd, &Programs::locate())
@@ -294,18 +339,29 @@ fn print_report(dir: &Path, format: Format, details: bool) -> anyhow::Result<()>
         say(&report::claims_as_table(&claims, words(format)))?;
         say(&format!(
             "\nwhere the mesh loses:\n\n{}",
-            report::loss_lines(&losses, words(format))
+            laid_out(format, report::loss_lines(&losses, words(format)))
         ))?;
         for summary in summaries.iter().filter(|_| details) {
             say(&format!(
                 "\n{}",
-                report::scenario_report(summary, words(format))
+                laid_out(format, report::scenario_report(summary, words(format)))
             ))?;
         }
     }
-    let page = report::regenerate(dir)?;
-    eprintln!("written: {}", page.display());
     Ok(())
+}
+
+fn print_line(dir: &Path) -> anyhow::Result<u8> {
+    let name = std::path::absolute(dir)?;
+    let name = name.file_name().unwrap_or_default().to_string_lossy();
+    let line = report::run_line(&name, &report::read_summaries(dir)?).with_context(|| {
+        format!(
+            "{}: no scenario in it was fit and at full length",
+            dir.display()
+        )
+    })?;
+    say(&(serde_json::to_string(&line)? + "\n"))?;
+    Ok(0)
 }
 
 fn compare(a: &Path, b: &Path, format: Format) -> anyhow::Result<u8> {
@@ -352,7 +408,7 @@ fn explain(options: &Explain) -> anyhow::Result<u8> {
     let explained = crate::explain::explain(options, &envoy)?;
     say(&match options.format {
         Format::Json => serde_json::to_string(&explained)? + "\n",
-        Format::Text | Format::Markdown => explained.to_string(),
+        Format::Text | Format::Markdown => laid_out(options.format, explained.to_string()),
     })?;
     Ok(exit::of_all(&[if explained.agreed() {
         Status::Held
@@ -381,6 +437,8 @@ fn verify_decisions(cases: u64, seed: u64, self_test: bool) -> anyhow::Result<u8
 }
 
 fn verify_streams(options: &verify::StreamOptions) -> anyhow::Result<u8> {
+    arms::check(&options.arms)?;
+    need_root("kmesh-bench verify streams")?;
     let outcome = verify::streams(options)?;
     say(&(serde_json::to_string(&outcome)? + "\n"))?;
     let status = match (outcome.mismatches, outcome.broken) {
@@ -391,17 +449,29 @@ fn verify_streams(options: &verify::StreamOptions) -> anyhow::Result<u8> {
     Ok(exit::of_all(&[status]))
 }
 
-fn verify_bulk(readers: usize, rounds: usize, arms: &[String]) -> anyhow::Result<u8> {
-    let outcome = verify::bulk(readers, rounds, arms, &Programs::locate())?;
+fn verify_bulk(readers: usize, rounds: usize, asked: &[String]) -> anyhow::Result<u8> {
+    arms::check(asked)?;
+    need_root("kmesh-bench verify bulk")?;
+    let outcome = verify::bulk(readers, rounds, asked, &Programs::locate())?;
     say(&(serde_json::to_string(&outcome)? + "\n"))?;
     Ok(exit::of_all(&[outcome.status()]))
 }
 
-fn verify_peers(arms: &[String]) -> anyhow::Result<u8> {
-    let outcome = verify::peers(arms, &Programs::locate())?;
+fn verify_peers(asked: &[String]) -> anyhow::Result<u8> {
+    arms::check(asked)?;
+    need_root("kmesh-bench verify peers")?;
+    let outcome = verify::peers(asked, &Programs::locate())?;
     say(&outcome.table())?;
     say(&(serde_json::to_string(&outcome)? + "\n"))?;
     Ok(exit::of_all(&[outcome.status()]))
+}
+
+/// Text for a terminal fits it; Markdown is left alone.
+fn laid_out(format: Format, text: String) -> String {
+    match format {
+        Format::Text => report::fit(&text),
+        Format::Markdown | Format::Json => text,
+    }
 }
 
 fn words(format: Format) -> report::Format {
@@ -411,18 +481,13 @@ fn words(format: Format) -> report::Format {
     }
 }
 
-/// Writes data to stdout. A reader that went away (`| head`) is no error.
-fn say(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("stdout"),
-    }
-}
-
 fn progress_bar(unit: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(&format!(
         "{{elapsed_precise}} [{{bar:30}}] {{pos}}/{{len}} {unit}, {{eta}} left  {{msg}}",
     ));
+    if kmesh_cli::is_quiet() {
+        return ProgressBar::hidden();
+    }
     let bar =
         ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(std::time::Duration::from_millis(500));

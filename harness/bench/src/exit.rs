@@ -1,19 +1,14 @@
-//! Exit codes of DESIGN section 5.
+//! How a command here ends: the codes of [`kmesh_cli::exit`], for verdicts and for this crate's errors.
 
+use crate::gate::recorded::NoiseError;
 use crate::gate::side::SideError;
+use crate::report::ReadError;
 use crate::run::RunError;
 use crate::scenario::ScenarioError;
 use crate::summary::Status;
+pub use kmesh_cli::exit::{FAILED, OUTPUT, UNFIT, USAGE, WRONG};
 use kmesh_streams::lab::CheckError;
 
-/// The command line or a file it names is wrong.
-pub const USAGE: u8 = 4;
-/// A wrong routing decision or a wrong byte.
-pub const WRONG: u8 = 2;
-/// The environment is unfit for a verdict.
-pub const UNFIT: u8 = 3;
-/// Something failed that no other code stands for.
-pub const FAILED: u8 = 1;
 /// Ended by the user, by the shell's convention.
 pub const INTERRUPTED: u8 = 130;
 
@@ -36,28 +31,38 @@ pub fn of_all(statuses: &[Status]) -> u8 {
     worst.unwrap_or(Status::Held).exit_code()
 }
 
-/// The exit code of an error.
-pub fn of_error(error: &anyhow::Error) -> u8 {
-    if error.is::<ScenarioError>() || error.is::<UsageError>() {
-        return USAGE;
+/// The exit code of an error; none for one that is nobody's here.
+pub fn of_error(error: &anyhow::Error) -> Option<u8> {
+    error.chain().find_map(of_cause)
+}
+
+fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if cause.is::<ScenarioError>() || cause.is::<UsageError>() || cause.is::<NoiseError>() {
+        return Some(USAGE);
     }
-    if let Some(error) = error.downcast_ref::<CheckError>() {
-        return match error {
+    if let Some(error) = cause.downcast_ref::<ReadError>() {
+        return Some(match error {
+            ReadError::Write { .. } => OUTPUT,
+            _ => USAGE,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<CheckError>() {
+        return Some(match error {
             CheckError::UnknownArm { .. } => USAGE,
             _ => UNFIT,
-        };
+        });
     }
-    match error.downcast_ref::<SideError>() {
-        Some(SideError::Unknown { .. }) => return USAGE,
-        Some(SideError::Command { .. } | SideError::Io { .. }) => return UNFIT,
-        None => {}
+    if let Some(error) = cause.downcast_ref::<SideError>() {
+        return Some(match error {
+            SideError::Unknown { .. } => USAGE,
+            SideError::Command { .. } | SideError::Io { .. } => UNFIT,
+        });
     }
-    match error.downcast_ref::<RunError>() {
-        Some(RunError::UnknownArm(_) | RunError::Description(_)) => USAGE,
-        Some(RunError::Interrupted) => INTERRUPTED,
-        Some(RunError::Arm { .. } | RunError::Generator { .. }) => UNFIT,
-        None => FAILED,
-    }
+    Some(match cause.downcast_ref::<RunError>()? {
+        RunError::UnknownArm(_) | RunError::Description(_) => USAGE,
+        RunError::Interrupted => INTERRUPTED,
+        RunError::Arm { .. } | RunError::Generator { .. } => UNFIT,
+    })
 }
 
 #[cfg(test)]
@@ -79,7 +84,7 @@ mod tests {
 
     #[test]
     fn usage_is_four() {
-        assert_eq!(of_error(&RunError::UnknownArm("x".into()).into()), 4);
-        assert_eq!(of_error(&anyhow::anyhow!("disk full")), 1);
+        assert_eq!(of_error(&RunError::UnknownArm("x".into()).into()), Some(4));
+        assert_eq!(of_error(&anyhow::anyhow!("something")), None);
     }
 }

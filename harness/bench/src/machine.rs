@@ -71,19 +71,14 @@ fn first_line(command: &mut Command) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// The commit of the tree this program was built from, if it is still there.
+/// The commit this program was built from; `+` when the checkout it stands in has changes. None in debug builds.
 fn commit() -> Option<String> {
-    let git = |args: &[&str]| {
-        first_line(
-            Command::new("git")
-                .arg("-C")
-                .arg(env!("CARGO_MANIFEST_DIR"))
-                .args(args),
-        )
-    };
-    let head = git(&["rev-parse", "--short=12", "HEAD"])?;
-    let differs = git(&["status", "--porcelain", "--untracked-files=no"]).is_some();
-    Some(if differs { head + "+" } else { head })
+    let built = Some(kmesh_cli::COMMIT).filter(|commit| !commit.is_empty())?;
+    let mut status = Command::new("git");
+    status.arg("-C").arg(crate::binaries::workspace());
+    let differs =
+        first_line(status.args(["status", "--porcelain", "--untracked-files=no"])).is_some();
+    Some(format!("{built}{}", if differs { "+" } else { "" }))
 }
 
 /// CPU time since boot, in ticks, all CPUs together.

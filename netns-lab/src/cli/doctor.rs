@@ -1,10 +1,12 @@
 //! `netns-lab doctor` and `gc`.
 
-use std::process::ExitCode;
-
+use kmesh_cli::exit;
 use netns_lab::{OwnerState, find_labs};
 
-pub(super) fn run(remove: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(remove: bool) -> anyhow::Result<u8> {
+    if remove {
+        super::need_root("netns-lab doctor --remove")?;
+    }
     let mut left = 0;
     for lab in find_labs()? {
         let what = format!(
@@ -20,17 +22,17 @@ pub(super) fn run(remove: bool) -> anyhow::Result<ExitCode> {
                 eprintln!("not judged, the owner is in another pid namespace: {what}");
             }
             OwnerState::Dead if remove && lab.remove_leftover()? => {
-                super::print(&format!("removed: {what}\n"))?;
+                super::say(&format!("removed: {what}\n"))?;
             }
             OwnerState::Dead => {
-                super::print(&format!("leftover: {what}\n"))?;
+                super::say(&format!("leftover: {what}\n"))?;
                 left += 1;
             }
         }
     }
     if left > 0 {
         eprintln!("{left} leftover labs; `netns-lab doctor --remove` removes them");
-        return Ok(ExitCode::FAILURE);
+        return Ok(exit::FAILED);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(exit::HELD)
 }

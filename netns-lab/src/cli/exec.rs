@@ -1,8 +1,8 @@
 //! `netns-lab exec`: becomes a command inside a pod.
 
-use std::{ffi::OsString, os::unix::process::CommandExt, process::ExitCode};
+use std::{ffi::OsString, os::unix::process::CommandExt};
 
-use anyhow::anyhow;
+use kmesh_cli::exit::Failure;
 
 /// Run a command in a pod.
 #[derive(Debug, clap::Args)]
@@ -17,16 +17,20 @@ pub(super) struct Exec {
 }
 
 impl Exec {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self) -> anyhow::Result<u8> {
+        super::need_root("netns-lab exec")?;
         let lab = netns_lab::control::describe(&self.name)?;
         let mut words = self.command.iter();
-        let program = words.next().ok_or_else(|| anyhow!("no command given"))?;
+        let program = words
+            .next()
+            .ok_or_else(|| Failure::usage("no command given"))?;
         let mut command = lab.command(&self.pod, program)?;
         let error = command.args(words).exec();
-        Err(anyhow!(error).context(format!(
-            "can't run {} in pod {:?}",
+        Err(Failure::usage(format!(
+            "can't run {} in pod {:?}: {error}",
             program.display(),
             self.pod
-        )))
+        ))
+        .into())
     }
 }

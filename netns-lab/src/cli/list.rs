@@ -1,8 +1,9 @@
 //! `netns-lab list`.
 
-use std::{collections::HashMap, fmt::Write, process::ExitCode};
+use std::{collections::HashMap, fmt::Write};
 
 use anyhow::Context;
+use kmesh_cli::exit;
 use netns_lab::{OwnerState, control, find_labs};
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ struct Row {
     processes: usize,
 }
 
-pub(super) fn run(json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(json: bool) -> anyhow::Result<u8> {
     let offered = control::names().context("can't read /proc/net/unix")?;
     // A lab that ends between the two calls is simply not named.
     let described = offered
@@ -38,8 +39,8 @@ pub(super) fn run(json: bool) -> anyhow::Result<ExitCode> {
     });
     let rows: Vec<Row> = rows.collect();
     if json {
-        super::print(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?;
-        return Ok(ExitCode::SUCCESS);
+        super::say(&format!("{}\n", serde_json::to_string_pretty(&rows)?))?;
+        return Ok(exit::HELD);
     }
     let mut table = format!(
         "{:<20} {:<32} {:>8} {:<9} {:>9}  MEMBERS\n",
@@ -57,6 +58,6 @@ pub(super) fn run(json: bool) -> anyhow::Result<ExitCode> {
             row.members.join(" ")
         )?;
     }
-    super::print(&table)?;
-    Ok(ExitCode::SUCCESS)
+    super::say(&table)?;
+    Ok(exit::HELD)
 }

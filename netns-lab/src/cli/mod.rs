@@ -1,19 +1,20 @@
-//! The command line. Data goes to stdout, talk to stderr. Exit codes: 0 done, 1 leftovers were found, 2 it could not be
-//! done; `exec` ends with the code of its command.
+//! The command line. Data goes to stdout, talk to stderr. Exit codes: those of [`kmesh_cli::exit`], where 1 is leftovers that were
+//! found; `exec` ends with the code of its command.
 
 mod doctor;
 mod exec;
 mod list;
 mod up;
 
-use std::{io::Write, path::Path, process::ExitCode};
+use std::path::Path;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use kmesh_cli::{exit, exit::Failure, need_root, say};
+use netns_lab::{LabError, TopologyError, control::ControlError};
 
 /// Labs made of network namespaces: pods on a bridge, with cgroups, gone without a trace when they end.
 #[derive(Debug, Parser)]
-#[command(version)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -36,7 +37,7 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Look for what killed labs have left; exit code 1 if there is something (and it was not removed)
+    /// Look for what killed labs have left; exit code 1 if there is something, and it was not removed
     Doctor {
         /// Remove what is found
         #[arg(long)]
@@ -47,14 +48,14 @@ enum Action {
 }
 
 impl Arguments {
-    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self) -> anyhow::Result<u8> {
         match self.action {
             Action::Up(up) => up.run(),
             Action::Exec(exec) => exec.run(),
             Action::Down { name } => {
                 netns_lab::control::down(&name)?;
                 eprintln!("lab {name} is down");
-                Ok(ExitCode::SUCCESS)
+                Ok(exit::HELD)
             }
             Action::List { json } => list::run(json),
             Action::Doctor { remove } => doctor::run(remove),
@@ -63,10 +64,41 @@ impl Arguments {
     }
 }
 
+/// The codes of this crate's errors: what was typed or read is wrong, or the machine does not do it.
+pub(crate) fn code_of(error: &anyhow::Error) -> Option<u8> {
+    error.chain().find_map(|cause| {
+        if cause.is::<TopologyError>() {
+            return Some(exit::USAGE);
+        }
+        if let Some(error) = cause.downcast_ref::<LabError>() {
+            let asked = matches!(
+                error,
+                LabError::Topology(_)
+                    | LabError::NoSuchCpu { .. }
+                    | LabError::UnknownPod { .. }
+                    | LabError::DaemonName { .. }
+            );
+            return Some(if asked { exit::USAGE } else { exit::UNFIT });
+        }
+        let asked = match cause.downcast_ref::<ControlError>()? {
+            ControlError::Name(_)
+            | ControlError::NameInUse(_)
+            | ControlError::NotFound(_)
+            | ControlError::Refused { .. } => exit::USAGE,
+            _ => exit::UNFIT,
+        };
+        Some(asked)
+    })
+}
+
 /// Reads a topology and gives it another name if one is asked for.
 fn topology(path: &Path, name: Option<&str>) -> anyhow::Result<netns_lab::Topology> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let path = path.display();
+        Failure::usage(format!(
+            "topology {path} can't be read: {error}; name a TOML file"
+        ))
+    })?;
     let mut topology =
         netns_lab::Topology::from_toml(&text).with_context(|| path.display().to_string())?;
     if let Some(name) = name {
@@ -74,15 +106,4 @@ fn topology(path: &Path, name: Option<&str>) -> anyhow::Result<netns_lab::Topolo
     }
     topology.validate()?;
     Ok(topology)
-}
-
-/// Writes data to stdout. A reader that has seen enough (`| head`) is no error.
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("can't write to stdout")
-        }
-        _ => Ok(()),
-    }
 }

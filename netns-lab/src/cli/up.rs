@@ -6,13 +6,14 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::process::CommandExt,
     path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+    process::{Command, Stdio},
     sync::mpsc,
     thread,
     time::Instant,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use kmesh_cli::exit;
 use netns_lab::{
     Lab,
     control::{Caller, Control, Description, Reply, Request},
@@ -45,8 +46,9 @@ enum End {
 }
 
 impl Up {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self) -> anyhow::Result<u8> {
         let topology = super::topology(&self.topology, self.name.as_deref())?;
+        super::need_root("netns-lab up")?;
         if self.detach {
             return self.start_detached();
         }
@@ -93,11 +95,11 @@ impl Up {
             })),
         }
         done?;
-        Ok(ExitCode::SUCCESS)
+        Ok(exit::HELD)
     }
 
     /// Starts the same command in a session of its own, and waits until it has announced its lab.
-    fn start_detached(&self) -> anyhow::Result<ExitCode> {
+    fn start_detached(&self) -> anyhow::Result<u8> {
         let mut command = Command::new("/proc/self/exe");
         command.arg("up").arg(&self.topology).arg("--detached");
         if let Some(name) = &self.name {
@@ -112,7 +114,7 @@ impl Up {
         let output = holder.stdout.take().context("the holder has no output")?;
         let mut announced = false;
         for line in BufReader::new(output).lines() {
-            super::print(&format!(
+            super::say(&format!(
                 "{}\n",
                 line.context("can't read the holder's output")?
             ))?;
@@ -120,9 +122,11 @@ impl Up {
         }
         if !announced {
             let status = holder.wait().context("can't wait for the holder")?;
-            bail!("the lab did not come up ({status})");
+            // The holder has said why, on the stderr that it shares.
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            return Ok(code.unwrap_or(exit::UNFIT));
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(exit::HELD)
     }
 }
 
@@ -137,7 +141,7 @@ fn announce(lab: &Description) -> anyhow::Result<()> {
             pod.name, pod.ipv4, pod.ipv6
         )?;
     }
-    super::print(&text)
+    super::say(&text)
 }
 
 fn answer(control: &Control, description: &Description, ends: &mpsc::Sender<End>) {

@@ -1,6 +1,6 @@
 //! `crosscheck`, and `run --generator`.
 
-use super::{progress_bar, say};
+use super::progress_bar;
 use crate::binaries::Programs;
 use crate::cli::{Crosscheck, Format};
 use crate::report::{StoredFile, Table};
@@ -10,26 +10,29 @@ use crate::run::{
 use crate::scenario::{Catalogue, Scenario};
 use crate::{arms, exit};
 use anyhow::Context as _;
+use kmesh_cli::exit::Failure;
+use kmesh_cli::{need_root, say};
 use std::fmt::Write as _;
 
 /// Runs the command. Disagreement is no failure of ours: the table says why.
 pub(super) fn crosscheck(catalogue: &Catalogue, options: &Crosscheck) -> anyhow::Result<u8> {
     let mut scenario = catalogue.load(&options.scenario)?;
     if let Err(why) = suits(&scenario) {
-        eprintln!(
-            "kmesh-bench: other generators cannot send {}: {why}",
+        return Err(Failure::usage(format!(
+            "other generators cannot send {}: {why}; name another scenario",
             scenario.name
-        );
-        return Ok(exit::USAGE);
+        ))
+        .into());
     }
     arms::choose(std::slice::from_mut(&mut scenario), &options.arms)?;
+    need_root("kmesh-bench crosscheck")?;
     let generators = chosen(&options.generators);
     if generators.is_empty() {
-        eprintln!(
-            "kmesh-bench: none of wrk, hey and fortio is installed: {}",
+        return Err(Failure::unfit(format!(
+            "none of wrk, hey and fortio is installed: {}",
             Foreign::Wrk.remedy()
-        );
-        return Ok(exit::UNFIT);
+        ))
+        .into());
     }
     let interrupt = Interrupt::listen().context("signals cannot be caught")?;
     let group = Group {
@@ -38,8 +41,8 @@ pub(super) fn crosscheck(catalogue: &Catalogue, options: &Crosscheck) -> anyhow:
     };
     let mut arena = Arena::up(&group, &Programs::locate(), &interrupt)?;
     let settings = CrossOptions {
-        rounds: options.rounds.max(1),
-        seconds: options.seconds.max(1),
+        rounds: options.rounds,
+        seconds: options.seconds,
     };
     let progress = progress_bar("comparisons");
     progress.set_length((options.arms.len() * generators.len()) as u64);

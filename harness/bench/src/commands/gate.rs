@@ -1,15 +1,16 @@
 //! `gate`: comparing two programs, and testing the gate itself.
 
-use super::{progress_bar, say};
+use super::progress_bar;
 use crate::binaries::{Programs, workspace};
 use crate::cli::{Format, Gate};
-use crate::gate::noise::{self, Noise};
 use crate::gate::verdict::{Check, Outcome, Stage, Verdict};
 use crate::gate::{self, Plan};
+use crate::gate::{noise, recorded};
 use crate::machine;
 use crate::run::Interrupt;
 use crate::scenario::Catalogue;
 use anyhow::Context as _;
+use kmesh_cli::{need_root, say, talk};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -18,6 +19,22 @@ const SEED: u64 = 20_261_122;
 
 /// Runs the gate or its self-test.
 pub(super) fn gate(catalogue: &Catalogue, options: &Gate) -> anyhow::Result<u8> {
+    if !options.record_noise.is_empty() {
+        say(&recorded::to_csv(&recorded::record(&options.record_noise)?))?;
+        return Ok(0);
+    }
+    let labs = if options.self_test {
+        options.mutant.is_some() || options.live_aa > 0
+    } else {
+        let reads = |stage: &Stage| matches!(stage, Stage::G3 | Stage::G4);
+        options.only.is_empty() || !options.only.iter().all(reads)
+    };
+    if labs {
+        need_root("kmesh-bench gate")?;
+    }
+    if let Some(dir) = &options.out {
+        crate::report::try_folder(dir)?;
+    }
     let verdict = if options.self_test {
         self_test(catalogue, options)?
     } else {
@@ -26,7 +43,7 @@ pub(super) fn gate(catalogue: &Catalogue, options: &Gate) -> anyhow::Result<u8> 
     };
     if let Some(dir) = &options.out {
         gate::write(dir, &verdict)?;
-        eprintln!("written: {}", dir.display());
+        talk(&format!("written: {}", dir.display()));
     }
     match options.format {
         Format::Json => say(&(serde_json::to_string(&verdict)? + "\n"))?,
@@ -68,8 +85,11 @@ fn self_test(catalogue: &Catalogue, options: &Gate) -> anyhow::Result<Verdict> {
     let simulated = if options.only_live {
         Vec::new()
     } else {
-        let recorded = Noise::recorded(&workspace().join("results"))?;
-        noise::simulate(&recorded, noise::GATES, SEED)?
+        let noise = match &options.noise {
+            Some(file) => recorded::read(file)?,
+            None => recorded::read(&catalogue.directory().join(recorded::FILE))?,
+        };
+        noise::simulate(&noise, noise::GATES, SEED)?
     };
     for series in simulated {
         let message = format!(
@@ -108,7 +128,7 @@ fn self_test(catalogue: &Catalogue, options: &Gate) -> anyhow::Result<Verdict> {
             crate::exit::UNFIT => Outcome::Warn,
             _ => Outcome::Fail,
         };
-        eprintln!("{name}: {}", verdict.reason);
+        talk(&format!("{name}: {}", verdict.reason));
         checks.push(Check::new(Stage::G2, &name, outcome, verdict.reason.clone()).with(&verdict));
     }
     let seconds = begun.elapsed().as_secs_f64();

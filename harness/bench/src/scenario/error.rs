@@ -42,7 +42,7 @@ pub enum ScenarioError {
         target: PathBuf,
     },
     /// No such scenario.
-    #[error("no scenario {name:?} in {directory}: known are {known}")]
+    #[error("{} (in {directory})", kmesh_cli::unknown("scenario", name, known.split(", ")).message)]
     Unknown {
         /// The name asked for.
         name: String,
