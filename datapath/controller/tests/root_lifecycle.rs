@@ -130,7 +130,7 @@ fn a_pod_belongs_to_one_daemon() {
     let mut command = mesh.command(&name);
     command.stdout(std::process::Stdio::piped());
     let child = mesh.lab.spawn(command).unwrap();
-    let second = Daemon::ready(child, &name).unwrap();
+    let second = Daemon::ready(child).unwrap();
     let other = agent(&mesh.lab, "other");
     let mut there = Client::new(other.connect(mesh.vip(WEB)).unwrap());
     let mut here = mesh.connect();

@@ -37,6 +37,11 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Write a commented scenario to begin with, NAME.toml in the folder of scenarios.
+    New {
+        /// Its name: lower-case letters, digits and -.
+        name: String,
+    },
     /// Run scenarios with all their arms interleaved, and judge them.
     Run(Run),
     /// Measure where the time goes: connections, stack traversals, context switches, system calls, copies and CPU time by
@@ -120,7 +125,7 @@ pub enum Verify {
     /// answer 1; each is written to stderr with the seed and the step that reproduce it.
     Streams {
         /// How long, seconds, shared out among the arms.
-        #[arg(value_parser = (|t: &str| number(t, 0.1, 86_400.0)), long, default_value_t = 60.0)]
+        #[arg(value_parser = |t: &str| number(t, 0.1, 86_400.0), long, default_value_t = 60.0)]
         seconds: f64,
         /// Only these arms; by default all but `direct-aa`.
         #[arg(
@@ -134,7 +139,7 @@ pub enum Verify {
         #[arg(long, default_value_t = 1)]
         seed: u64,
         /// Connections at a time.
-        #[arg(value_parser = (|t: &str| whole(t, 1, 4_096)), long, default_value_t = 24)]
+        #[arg(value_parser = |t: &str| whole(t, 1, 4_096), long, default_value_t = 24)]
         connections: usize,
         /// Only this connection of the plan, as a finding names it.
         #[arg(long)]
@@ -146,10 +151,10 @@ pub enum Verify {
     /// below 0.9, 2 if a body is not whole.
     Bulk {
         /// Readers that ask for 16 MiB each and do not read.
-        #[arg(value_parser = (|t: &str| whole(t, 1, 100_000)), long, default_value_t = 1_000)]
+        #[arg(value_parser = |t: &str| whole(t, 1, 100_000), long, default_value_t = 1_000)]
         readers: usize,
         /// Rounds of 16 MiB transfers in both directions, eight transfers per arm and round.
-        #[arg(value_parser = (|t: &str| whole(t, 1, 1_000)), long, default_value_t = 14)]
+        #[arg(value_parser = |t: &str| whole(t, 1, 1_000), long, default_value_t = 14)]
         rounds: usize,
         /// The arms to compare with `direct`.
         #[arg(long = "arms", alias = "arm", value_delimiter = ',', value_name = "ARM,...", default_values = ["kmesh", "kmesh-remote"])]
@@ -231,7 +236,7 @@ pub struct Crosscheck {
     )]
     pub generators: Vec<Foreign>,
     /// Turns of each generator.
-    #[arg(value_parser = (|t: &str| whole(t, 1, 1_000)), long, default_value_t = 8)]
+    #[arg(value_parser = |t: &str| whole(t, 1, 1_000), long, default_value_t = 8)]
     pub rounds: usize,
     /// Length of a turn, seconds.
     #[arg(value_parser = value_parser!(u32).range(1..=600), long, default_value_t = 2)]
@@ -251,7 +256,7 @@ pub struct Stall {
     #[arg(long, default_value = "direct")]
     pub arm: String,
     /// Requests per second.
-    #[arg(value_parser = (|t: &str| number(t, 1.0, 10_000_000.0)), long, default_value_t = 1000.0)]
+    #[arg(value_parser = |t: &str| number(t, 1.0, 10_000_000.0), long, default_value_t = 1000.0)]
     pub rate: f64,
     /// How long the servers stand still, milliseconds.
     #[arg(value_parser = value_parser!(u32).range(1..=60_000), long, default_value_t = 500)]
@@ -326,7 +331,7 @@ pub struct BreakdownOf {
     /// Scenario by name or by path.
     pub scenario: String,
     /// Length of each of the two passes over each arm, seconds.
-    #[arg(long, default_value_t = 2.0, value_parser = (|t: &str| number(t, 0.1, 60.0)))]
+    #[arg(long, default_value_t = 2.0, value_parser = |t: &str| number(t, 0.1, 60.0))]
     pub seconds: f64,
     /// Measure only these arms.
     #[arg(long, value_delimiter = ',', value_name = "ARM,...")]

@@ -10,7 +10,7 @@ use crate::report::{self, Table};
 use crate::run::{
     self, Arena, Interrupt, Measured, Options, StallOptions, groups, measure_retrying,
 };
-use crate::scenario::{Catalogue, Scenario};
+use crate::scenario::{self, Catalogue, Scenario};
 use crate::summary::{Status, Summary};
 use crate::verify;
 use crate::{arms, exit, machine};
@@ -34,6 +34,12 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let catalogue = Catalogue::new(cli.directory.unwrap_or_else(scenario_directory));
     match cli.command {
         Command::List { format } => list(&catalogue, format),
+        Command::New { name } => {
+            let path = scenario::create(catalogue.directory(), &name)?;
+            say(&format!("{}\n", path.display()))?;
+            talk(&format!("edit it, then: kmesh-bench run {name} --quick"));
+            Ok(0)
+        }
         Command::Run(options) => run_scenarios(&catalogue, &options),
         Command::Breakdown(options) => breakdown(&catalogue, &options),
         Command::Up(options) => up(&catalogue, &options),

@@ -324,6 +324,13 @@ const CASES: &[Case] = &[
     ),
     case(LAB, "up /no/such", 4, &["/no/such", "No such file", "TOML"]),
     case(LAB, "up Cargo.lock", 4, &["Cargo.lock"]),
+    case(BENCH, "new ../x", 4, &["\"../x\"", "lower-case letters"]),
+    case(
+        BENCH,
+        "new tcp-echo",
+        4,
+        &["tcp-echo.toml is there already", "another name"],
+    ),
     // Output that is not taken, before anything is measured.
     case(
         BENCH,

@@ -283,7 +283,7 @@ impl Mesh {
         let mut command = self.command(&self.name);
         command.args(more);
         let child = self.lab.spawn(quiet(command)).unwrap();
-        Daemon::ready(child, &self.name).unwrap_or_else(|| {
+        Daemon::ready(child).unwrap_or_else(|| {
             panic!(
                 "kmeshd did not start: {}",
                 fs::read_to_string(self.log_path()).unwrap()
@@ -423,17 +423,13 @@ impl Mesh {
 /// A running daemon.
 pub(crate) struct Daemon {
     pub(crate) child: Child,
-    pub(crate) name: String,
 }
 
 impl Daemon {
     /// Waits until the daemon is ready; `None` if it ended instead.
-    pub(crate) fn ready(child: Child, name: &str) -> Option<Self> {
+    pub(crate) fn ready(child: Child) -> Option<Self> {
         let child = wait_for_line(child, "kmeshd ready")?;
-        Some(Self {
-            child,
-            name: name.to_owned(),
-        })
+        Some(Self { child })
     }
 }
 

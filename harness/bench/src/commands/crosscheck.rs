@@ -1,6 +1,7 @@
 //! `crosscheck`, and `run --generator`.
 
 use super::progress_bar;
+use crate::arms;
 use crate::binaries::Programs;
 use crate::cli::{Crosscheck, Format};
 use crate::report::{StoredFile, Table};
@@ -8,7 +9,6 @@ use crate::run::{
     AGREE, Arena, CrossOptions, Crossed, Foreign, Group, Interrupt, RunError, cross, suits,
 };
 use crate::scenario::{Catalogue, Scenario};
-use crate::{arms, exit};
 use anyhow::Context as _;
 use kmesh_cli::exit::Failure;
 use kmesh_cli::{need_root, say};

@@ -44,21 +44,24 @@ fn folded(line: &str, columns: usize) -> String {
         return line.to_owned();
     }
     let indent = line.len() - line.trim_start().len();
-    let mut text = " ".repeat(indent);
+    let mut lines = vec![" ".repeat(indent)];
     let mut at = indent;
+    let mut first = true;
     for word in line.split_whitespace() {
         let width = word.chars().count();
-        if at + width > columns && at > indent {
-            text = text.trim_end().to_owned();
-            text.push('\n');
-            text += &" ".repeat(indent + 2);
+        if at + width > columns && !first {
+            lines.push(" ".repeat(indent + 2));
             at = indent + 2;
         }
-        text += word;
-        text.push(' ');
+        if let Some(last) = lines.last_mut() {
+            *last += word;
+            last.push(' ');
+        }
         at += width + 1;
+        first = false;
     }
-    let text = text.trim_end().to_owned();
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    let text = lines.join("\n");
     if line.ends_with('\n') {
         text + "\n"
     } else {

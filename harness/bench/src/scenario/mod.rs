@@ -12,6 +12,7 @@ mod generate;
 mod load;
 mod source;
 mod sweep;
+mod template;
 
 pub use chain::Next;
 pub use error::ScenarioError;
@@ -20,6 +21,7 @@ pub use generate::{Generate, Kind, Routes};
 pub use load::{Catalogue, load, load_all};
 pub use source::{Place, Source};
 pub use sweep::{Point, Sweep};
+pub use template::create;
 
 use crate::summary::SweepPoint;
 use kmesh_dataplanes::Restart;
