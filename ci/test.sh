@@ -18,9 +18,6 @@ cargo clippy --locked --workspace --exclude kmesh-runtime --all-targets -- -D wa
 step "lints, kernel programs"
 ci/bpf-cargo.sh clippy --locked -p kmesh-runtime --release -- -D warnings
 
-step "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --exclude kmesh-runtime --no-deps
-
 step "dependencies"
 if cargo deny --version >/dev/null 2>&1; then
     # Advisories need the network: ci/README.md, "Dependencies".
