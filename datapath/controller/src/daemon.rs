@@ -150,6 +150,7 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
             info!("replaced: gone");
         }
     }
+    splice::end(&daemon.node);
     drop(daemon.guard().take());
     Ok(())
 }

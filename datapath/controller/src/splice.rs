@@ -68,6 +68,15 @@ pub async fn follow_gone(node: Arc<Node>) {
     }
 }
 
+/// Ends the connections of clients and upstreams while the programs at the devices still bring their last packets where they belong: a daemon that
+/// leaves calls this before it lets go of them.
+pub fn end(node: &Node) {
+    for anchor in node.anchors().values() {
+        anchor.close();
+    }
+    crate::upstream::reset_spliced(node);
+}
+
 /// Makes the kernel send an acknowledgement on an idle connection: leaving repair mode, a socket probes its peer's window
 /// (`do_tcp_setsockopt`, `tcp_send_window_probe`), and the program at the device puts in what is owed.
 ///

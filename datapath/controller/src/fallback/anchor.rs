@@ -152,7 +152,7 @@ impl Anchor {
     }
 
     /// Ends the connection after what was sent.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         let _ = socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Both);
     }
 

@@ -33,7 +33,7 @@ use tokio::task::AbortHandle;
 pub use self::breaker::{Breaker, Ticket};
 pub use self::grow::grow;
 pub use self::open::{Opened, Slot, UpstreamError, open};
-pub use self::reap::{abandon, follow_retired, reclaim, retire};
+pub use self::reap::{abandon, follow_retired, reclaim, reset_spliced, retire};
 pub use self::record::Record;
 pub use self::verify::{Leases, verify};
 pub use self::wake::{follow_hangups, follow_relays};

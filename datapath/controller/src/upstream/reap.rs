@@ -120,6 +120,14 @@ pub fn reclaim(node: &Arc<Node>, key: PoolKey) {
     }
 }
 
+/// Resets every spliced connection that the kernel owns.
+pub fn reset_spliced(node: &Node) {
+    let state = node.upstreams.state();
+    for donated in state.donated.values().filter(|donated| donated.spliced) {
+        splice::reset(&donated.stream);
+    }
+}
+
 fn slots(node: &Node) -> Vec<u32> {
     node.upstreams.state().donated.keys().copied().collect()
 }

@@ -53,6 +53,11 @@ pub fn donate(node: &Arc<Node>, opened: Opened, patience: Option<Duration>) {
             return;
         }
     };
+    if spliced.is_some() {
+        // Should this daemon be killed: an end in the socket's own numbers would be none to its server, and the program at the device
+        // can only put a reset right.
+        let _ = socket2::SockRef::from(&*stream).set_linger(Some(std::time::Duration::ZERO));
+    }
     let (number, connection) = slot.keep();
     let wake = Arc::new(Notify::new());
     let watcher = watch(
