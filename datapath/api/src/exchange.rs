@@ -108,6 +108,8 @@ pub struct Client {
     /// The anchor of a spliced connection.
     pub anchor: Address,
     reserved_anchor: u32,
+    /// The pod's device, once a spliced connection has sent its first packet ([`crate::splice::FlowKey::device`]).
+    pub device: u64,
     /// Scratch for the request head.
     pub head: Head<HEAD_MAX>,
 }

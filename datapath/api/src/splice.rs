@@ -96,6 +96,10 @@ pub struct Flow {
     pub pod: u32,
     /// 1 once the anchor answered the handshake.
     pub open: u32,
+    /// 1: the client sends no more, and the upstream that holds its exchange was told: the two stay together to the end.
+    pub closing: u32,
+    /// Padding; zero.
+    pub reserved: u32,
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 48 && size_of::<Flow>().is_multiple_of(8));

@@ -283,6 +283,15 @@ impl Pod {
         for key in own {
             let _ = datapath.anchored.remove(&key);
         }
+        // The address of its device may be another pod's next.
+        let flows: Vec<_> = (datapath.flows.iter().filter_map(Result::ok))
+            .filter(|(_, flow)| flow.pod == self.index)
+            .map(|(key, flow)| (key, flow.anchor))
+            .collect();
+        for (key, anchor) in flows {
+            let _ = datapath.flows.remove(&key);
+            let _ = datapath.peers.remove(&anchor);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use crate::maps::{
     ANCHORED, ANSWERED, CLIENT, CLIENTS, EXPECTED, GONE, SERVER, SERVERS, SPILLED, UPSTREAMS,
     WAITING,
 };
+use crate::path::splice;
 use crate::sock_ops::{local, remote, socket};
 
 const TCP_CLOSE: u32 = 7;
@@ -175,6 +176,7 @@ fn closed(ctx: &SockOpsContext) {
         return;
     }
     if client.anchored == SPLICED {
+        splice::closed(client, local(ctx), remote(ctx));
         // Should the buffer be full, the anchor stays until its peer's silence is noticed.
         let _ = GONE.output(client.cookie, 0);
     } else {

@@ -136,6 +136,7 @@ fn bytes(packet: &mut Packet, flow: &mut Flow, at: u32) -> i32 {
                 && let Some(held) = held(flow)
             {
                 unwanted(held.upstream);
+                flow.closing = 1;
             }
             to_holder(packet, flow)
         }
@@ -173,6 +174,7 @@ fn ends(packet: &mut Packet, flow: &mut Flow) -> i32 {
     end_lease(flow, ack, true);
     if let Some(held) = held(flow) {
         unwanted(held.upstream);
+        flow.closing = 1;
     }
     // The end has a sequence number of its own (RFC 9293 section 3.4).
     flow.next_out = flow.next_out.wrapping_add(1);

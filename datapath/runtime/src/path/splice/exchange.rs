@@ -55,6 +55,7 @@ impl Held {
             flow.next_out
         };
         self.seam.complete != 0
+            && flow.closing == 0
             && !before(has, self.seam.end)
             && self.upstream.sending == 0
             && flow.acknowledged == sent

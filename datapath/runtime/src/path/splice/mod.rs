@@ -27,7 +27,7 @@ use aya_ebpf::programs::TcContext;
 use kmesh_api::splice::ANCHOR;
 
 use self::flow::{flow, go, peer};
-pub use self::open::Entry;
+pub use self::open::{Entry, closed};
 pub use self::packet::Scratch;
 use self::packet::{Packet, flag};
 

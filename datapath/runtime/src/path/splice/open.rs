@@ -5,11 +5,11 @@ use core::ffi::c_void;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_get_socket_cookie;
 use aya_ebpf::helpers::generated::bpf_sk_storage_get;
-use kmesh_api::Reason;
 use kmesh_api::exchange::{Client, SPLICED};
 use kmesh_api::pod::{Anchored, AnchoredKey};
 use kmesh_api::pool::bpf_spin_lock;
 use kmesh_api::splice::{ANCHOR, Flow, FlowKey, Offsets, Peer, SACK, SCALING, TIMESTAMPS};
+use kmesh_api::{Address, Reason};
 
 use super::flow::{flow, peer, seam, to_anchor};
 use super::packet::{Packet, flag};
@@ -45,6 +45,7 @@ pub(super) fn begins(skb: *mut __sk_buff) -> i32 {
         return NEXT;
     }
     client.cookie = cookie;
+    client.device = packet.key.device;
     let mut known = flow(&packet.key);
     if known.as_ref().is_none_or(|flow| flow.cookie != cookie) {
         if !enter(packet, client) {
@@ -57,6 +58,26 @@ pub(super) fn begins(skb: *mut __sk_buff) -> i32 {
     // What ECN says is between a socket and one peer; this one's peers change.
     packet.plan.clear = flag::ECE | flag::CWR;
     to_anchor(packet, flow, &Offsets::default())
+}
+
+/// A client's socket closes. Nobody but it knows of a connection that no anchor took; of one that an anchor took, `kmeshd` forgets the entries.
+#[inline(always)]
+pub fn closed(client: &Client, local: Address, remote: Address) {
+    let key = FlowKey {
+        device: client.device,
+        local,
+        remote,
+    };
+    let Some(flow) = flow(&key) else { return };
+    if flow.cookie != client.cookie || flow.open != 0 {
+        return;
+    }
+    let _ = ANCHORED.remove(AnchoredKey {
+        pod: flow.pod,
+        client: flow.anchor.remote,
+    });
+    let _ = PEERS.remove(flow.anchor);
+    let _ = FLOWS.remove(key);
 }
 
 /// Per-socket state of the client that sends the packet.
@@ -134,6 +155,7 @@ fn enter(packet: &Packet, client: &Client) -> bool {
     flow.pinned = 0;
     flow.pod = client.pod;
     flow.open = 0;
+    flow.closing = 0;
     entry.key.pod = client.pod;
     entry.key.client = flow_of(entry).anchor.remote;
     entry.anchored.cookie = client.cookie;

@@ -132,7 +132,8 @@ fn leased(
             if packet.length == 0 {
                 return DROP;
             }
-        } else if upstream.head.flags & kmesh_api::head::flag::CONNECTION == 0 {
+        } else if flow.closing == 0 && upstream.head.flags & kmesh_api::head::flag::CONNECTION == 0
+        {
             unwanted(upstream);
             packet.plan.clear = flag::FIN;
             if packet.length == 0 {
