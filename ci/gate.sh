@@ -5,7 +5,7 @@
 #
 # Builds both, runs them live and interleaved, and writes gate.json and gate.md (for a pull request) to
 # $GATE_OUT (.cache/gate/result). Exit codes: 0 passed, 1 regression, 2 wrong decision or byte, 3 the environment
-# is unfit for a verdict, 4 wrong usage. A commit between REV and here accepts that a count grows by a trailer:
+# is unfit for a verdict, 4 wrong usage, 5 output cannot be written. A commit between REV and here accepts that a count grows by a trailer:
 #     Gate-Accept: verified-instructions
 set -euo pipefail
 cd "$(dirname "$0")/.."
