@@ -24,6 +24,7 @@ use crate::generation::{Generation, swap};
 use crate::guard::{self, Guard};
 use crate::load::{Datapath, MapSize};
 use crate::node::Node;
+use crate::path::Path as RequestPath;
 use crate::pods::{self, Pod, PodSpec};
 use crate::replace::{self, Successor};
 use crate::{splice, status, upstream};
@@ -40,7 +41,7 @@ pub struct Options {
     /// Whether HTTP listeners are treated as TCP.
     pub l4: bool,
     /// What carries the requests of anchored connections.
-    pub path: pods::Path,
+    pub path: RequestPath,
     /// Whether to take over from a running daemon of the same name.
     pub replace: bool,
     /// Whether anchored services are closed, instead of being open, when this daemon is killed.
@@ -102,7 +103,10 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
     let mut own = (!options.replace).then(names).transpose()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let node = Arc::new(Node::new(Datapath::load(&options.map_sizes)?)?);
+    let node = Arc::new(Node::new(Datapath::load(
+        &options.map_sizes,
+        options.path,
+    )?)?);
     let daemon = Arc::new(Daemon {
         options,
         node,

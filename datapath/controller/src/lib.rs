@@ -12,6 +12,7 @@ pub mod guard;
 pub mod load;
 pub mod netns;
 pub mod node;
+pub mod path;
 pub mod pods;
 pub mod replace;
 pub mod splice;

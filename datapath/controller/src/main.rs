@@ -42,7 +42,7 @@ enum Command {
         /// What carries the requests of anchored connections: `splice` rewrites packets at the pod's device, `shortcut` puts sockets into
         /// socket maps.
         #[arg(long, value_enum, default_value = "shortcut")]
-        path: kmesh_controller::pods::Path,
+        path: kmesh_controller::path::Path,
         /// Take over from the daemon of that name, if one runs: it keeps its connections until they end.
         #[arg(long)]
         replace: bool,

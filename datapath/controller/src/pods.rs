@@ -17,6 +17,7 @@ use nix::sched::{CloneFlags, setns};
 use crate::buffers::ANCHOR_SEGMENT;
 use crate::load::{Attached, Datapath, LoadError};
 use crate::netns::Netns;
+use crate::path::Path;
 
 /// A pod as it is named to the daemon; one entry of the pods file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -28,15 +29,6 @@ pub struct PodSpec {
     pub netns: PathBuf,
     /// Path of the cgroup2 directory.
     pub cgroup: PathBuf,
-}
-
-/// What carries the requests of a pod's anchored connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Path {
-    /// Packets are rewritten at the pod's device: any node, any size, and the sockets stay plain TCP.
-    Splice,
-    /// Messages are redirected from socket to socket: faster within a node, and programs notice.
-    Shortcut,
 }
 
 /// Why a pod was not enrolled.

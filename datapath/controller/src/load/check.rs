@@ -4,6 +4,7 @@ use std::fs;
 
 use super::btf::Offsets;
 use super::{LoadError, PROGRAMS, load_program, object};
+use crate::path::SPLICE;
 
 /// One requirement and whether this machine meets it.
 #[derive(Debug, serde::Serialize)]
@@ -31,7 +32,7 @@ pub fn check() -> Vec<Requirement> {
         "tables, socket maps, socket storage",
         Ok(()),
     ));
-    for name in PROGRAMS {
+    for name in PROGRAMS.iter().chain(SPLICE).copied() {
         let outcome = load_program(&mut ebpf, name).map_err(|error| chain(&error));
         found.push(requirement(name, purpose(name), outcome));
     }

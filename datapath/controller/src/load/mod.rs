@@ -29,6 +29,7 @@ pub use self::error::LoadError;
 use self::places::Places;
 use self::shared::Shared;
 pub use self::size::{MapSize, NotASize};
+use crate::path::Path;
 
 /// The cgroup programs with the names of their hooks.
 const SOCK_ADDR: [&str; 4] = [
@@ -82,13 +83,13 @@ pub struct Datapath {
 }
 
 impl Datapath {
-    /// Loads all programs and attaches those that belong to socket maps. Maps have these sizes instead of their own.
+    /// Loads the programs of the path and attaches those that belong to socket maps. Maps have these sizes instead of their own.
     ///
     /// # Errors
     /// [`LoadError`], naming the program or map.
-    pub fn load(sizes: &[MapSize]) -> Result<Self, LoadError> {
+    pub fn load(sizes: &[MapSize], path: Path) -> Result<Self, LoadError> {
         let mut ebpf = object(sizes)?;
-        load_programs(&mut ebpf)?;
+        load_programs(&mut ebpf, path)?;
         attach_to_map(&mut ebpf, "msg_client_request", "CLIENTS")?;
         attach_to_map(&mut ebpf, "msg_server_response", "SERVERS")?;
         attach_to_map(&mut ebpf, "skb_upstream_response", "UPSTREAM_SOCKETS")?;
@@ -268,8 +269,8 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
         .map_err(LoadError::Object)
 }
 
-/// Every program, by name: what is loaded and what `kmeshd check` reports on.
-const PROGRAMS: [&str; 14] = [
+/// The programs that every daemon loads, by name.
+const PROGRAMS: [&str; 12] = [
     "connect4_route",
     "connect6_route",
     "getpeername4_restore",
@@ -278,17 +279,15 @@ const PROGRAMS: [&str; 14] = [
     "msg_client_request",
     "msg_server_response",
     "skb_upstream_response",
-    "tc_pod_egress",
-    "tc_pod_ingress",
     "pool_donate",
     "pool_withdraw",
     "client_backlog",
     "server_backlog",
 ];
 
-fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    PROGRAMS
-        .iter()
+fn load_programs(ebpf: &mut Ebpf, path: Path) -> Result<(), LoadError> {
+    (PROGRAMS.iter())
+        .chain(path.programs())
         .try_for_each(|name| load_program(ebpf, name))
 }
 
