@@ -20,7 +20,10 @@ pub fn of_error(error: &anyhow::Error) -> String {
 
 /// What clap found and its tips, without its layout; `command` is the one that was typed, `kmesh-bench run`.
 pub fn of_usage(error: &clap::Error, command: &str) -> String {
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
+    ) {
         return format!("no command given; see {command} --help");
     }
     let text = error.render().to_string();
