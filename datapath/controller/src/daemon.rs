@@ -270,6 +270,7 @@ impl Daemon {
                 {
                     error!(%error, pod = name, "the guard keeps a released pod");
                 }
+                splice::end_pod(&self.node, enrolled.pod.index);
                 enrolled.pod.release(&mut self.node.datapath());
                 upstream::retire(&self.node, |key| key.pod == enrolled.pod.index);
                 info!(pod = name, "released");
