@@ -30,6 +30,10 @@ fn main() -> Result<()> {
     };
     // A new linker may produce a different object.
     println!("cargo:rerun-if-changed={}", linker.display());
+    // aya-ebpf and the runtime need one unstable feature on that target, inline assembly. By name: `1` would also turn build-std on. Only
+    // there, and not in `.cargo/config.toml`: many build scripts run again when this variable changes.
+    // SAFETY: this program has one thread.
+    unsafe { env::set_var("RUSTC_BOOTSTRAP", "aya_ebpf,kmesh_runtime") };
     let runtime = crates.join("runtime");
     let package = Package {
         name: "kmesh-runtime",

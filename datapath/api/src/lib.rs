@@ -19,6 +19,7 @@ pub mod pool;
 pub mod reason;
 pub mod route;
 pub mod shortcut;
+pub mod slot;
 pub mod splice;
 pub mod testrun;
 #[cfg(feature = "user")]

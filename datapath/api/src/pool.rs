@@ -1,43 +1,19 @@
 //! Upstream connections and the free lists that lease them.
 //!
-//! A slot is one upstream connection. Its record is shared memory (`BPF_F_MMAPABLE`): the kernel programs own it while it
-//! is `FREE` or `LEASED`, the controller in every other state, and each field has one writer at a time.
+//! A slot is one upstream connection. Its record is shared memory (`BPF_F_MMAPABLE`): [`crate::slot::Word`] says who owns the other fields.
 
 use crate::Address;
 use crate::exchange::Chunks;
 use crate::head::Head;
 use crate::limits::{POOL_MAX, RESPONSE_HEAD_MAX};
-
-/// Slot not in use.
-pub const VACANT: u32 = 0;
-/// The controller is connecting it or serving a request on it in user space.
-pub const USER: u32 = 1;
-/// In its pool's free list.
-pub const FREE: u32 = 2;
-/// Leased to a client for one exchange.
-pub const LEASED: u32 = 3;
-/// Leased, but the kernel cannot finish the response: its bytes travel by TCP to the controller, which relays them.
-pub const RELAY: u32 = 4;
-/// No longer usable; the controller closes it and makes the slot vacant.
-pub const RETIRED: u32 = 5;
-/// Answered while the leaseholder still sends its request, which the server goes on to get; retired when either is done with it.
-pub const LINGERING: u32 = 6;
-
-/// The connection works.
-pub const ALIVE: u32 = 0;
-/// The far end died: an exchange in flight is lost.
-pub const DEAD: u32 = 1;
-/// Its pod or endpoint left: an exchange in flight may end, and then the connection is closed.
-pub const UNWANTED: u32 = 2;
+use crate::slot::Word;
 
 /// One upstream connection.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Upstream {
-    /// One of the states above.
-    pub state: u32,
-    /// [`ALIVE`], [`DEAD`] or [`UNWANTED`]: a slot that is not alive is not leased again; whoever pops it retires it.
-    pub dead: u32,
+    /// State, health and lease, changed by `kmesh_orchestration::slot` only.
+    pub word: Word,
     /// The client pod's index.
     pub pod: u32,
     /// The endpoint's stable id.
@@ -51,10 +27,6 @@ pub struct Upstream {
     pub client: u64,
     /// The leaseholder's socket: its address in the kernel, good for reading while the lease is open.
     pub client_socket: u64,
-    /// Number of the current or last lease of this slot, from 1.
-    pub lease: u64,
-    /// The last lease whose response was complete.
-    pub done: u64,
     /// Bytes of the response that are still to come, its head included; 0 if nobody knows, or has looked yet. A relayed response of known
     /// length needs no more than this to be carried.
     pub remaining: u64,
@@ -62,10 +34,6 @@ pub struct Upstream {
     pub head_request: u32,
     /// 1 once the first byte of the response has been seen.
     pub answered: u32,
-    /// 1 while the leaseholder still owes bytes of its request: a response that ends now leaves the upstream out of step.
-    pub sending: u32,
-    /// 1 once the leaseholder sent another request: user space answers that one, so it must deliver this response too.
-    pub pipelined: u32,
     /// Sends that a response has come in so far which has a [`Place`]; 0 = it needs none.
     pub sends: u32,
     reserved: u32,
@@ -144,6 +112,8 @@ pub struct Pool {
 pub struct Donation {
     /// The slot that becomes free, or is to be free no more.
     pub slot: u32,
+    /// The pool that it is to be taken out of; its own if it is donated.
+    pub pool: PoolKey,
 }
 
 /// What lets one message over `MESSAGE_MAX` through the kernel: taken until its exchange is over and its reader has read it.

@@ -107,6 +107,8 @@ reasons! {
     ClientsFull = 39, "clients_full";
     /// A pipelined request that was refused to its sender: the map that says what it must wait for is full.
     WaitingFull = 40, "waiting_full";
+    /// A slot in a pool that was not free or not that pool's: it was not used. A defect; not a request count.
+    SlotWrong = 41, "slot_wrong";
 }
 
 /// Number of counters.

@@ -144,6 +144,7 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
     tokio::spawn(upstream::follow_hangups(Arc::clone(&daemon.node)));
     tokio::spawn(upstream::follow_relays(Arc::clone(&daemon.node)));
     tokio::spawn(splice::follow_gone(Arc::clone(&daemon.node)));
+    tokio::spawn(upstream::follow_wrong(Arc::clone(&daemon.node)));
     tokio::spawn(follow(Arc::clone(&daemon), followed));
     ready();
     tokio::select! {

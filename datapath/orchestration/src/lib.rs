@@ -13,6 +13,7 @@ pub mod listener;
 pub mod path;
 mod predicate;
 pub mod repeat;
+pub mod slot;
 mod word;
 
 pub use balance::Dice;

@@ -49,7 +49,10 @@ pub struct Leases {
     pub user: u64,
     /// Of the leased ones: whose client is gone while the server has not noticed yet, or not here yet.
     pub abandoned: u64,
-    /// Leases lost, held twice or held by nobody; empty unless the datapath has a defect.
+    /// Slots that were found wrong since the start, and ended; 0 unless the datapath has a defect.
+    #[serde(default)]
+    pub wrong: u64,
+    /// What was wrong with the first of them: leases lost, held twice or held by nobody.
     pub violations: Vec<String>,
 }
 
@@ -81,7 +84,10 @@ impl Requests {
             match reason {
                 Reason::Local => requests.local = count,
                 Reason::Remote => requests.remote = count,
-                Reason::UpstreamGone | Reason::ClientGone | Reason::WaitingFull => {
+                Reason::UpstreamGone
+                | Reason::ClientGone
+                | Reason::WaitingFull
+                | Reason::SlotWrong => {
                     requests.broken.insert(name(), count);
                 }
                 Reason::Pinned

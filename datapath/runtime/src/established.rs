@@ -13,14 +13,15 @@ use kmesh_api::Reason;
 use kmesh_api::exchange::{Client, SPLICED, Server};
 use kmesh_api::limits::{UPSTREAM_SEGMENTS, UPSTREAMS_MAX};
 use kmesh_api::pod::{Anchored, AnchoredKey};
-use kmesh_api::pool::{Connection, LEASED, LINGERING, RETIRED};
+use kmesh_api::pool::Connection;
+use kmesh_orchestration::slot;
 
 use crate::counter::count;
 use crate::maps::{
-    ANCHORED, ANSWERED, CLIENT, CLIENTS, EXPECTED, GONE, SERVER, SERVERS, SPILLED, UPSTREAMS,
-    WAITING,
+    ANCHORED, ANSWERED, CLIENT, CLIENTS, EXPECTED, GONE, SERVER, SERVERS, SPILLED, WAITING,
 };
 use crate::path::splice;
+use crate::slot::{upstream, word};
 use crate::sock_ops::{local, remote, socket};
 
 const TCP_CLOSE: u32 = 7;
@@ -133,12 +134,9 @@ fn passive(ctx: &SockOpsContext) {
         return;
     }
     clamp(ctx);
-    if let Some(upstream) = UPSTREAMS.get_ptr_mut(slot) {
-        // SAFETY: a live array value; the controller waits for this field and writes it only when the slot is vacant.
-        unsafe {
-            (*upstream).server_socket = socket as u64;
-            (*upstream).server = cookie;
-        }
+    if let Some(upstream) = upstream(slot) {
+        upstream.server_socket = socket as u64;
+        upstream.server = cookie;
     }
 }
 
@@ -191,17 +189,9 @@ fn closed(ctx: &SockOpsContext) {
     if client.lease == 0 {
         return;
     }
-    if let Some(upstream) = UPSTREAMS.get_ptr_mut(client.slot) {
-        // SAFETY: a live array value; the leaseholder is the one who may end the lease.
-        let upstream = unsafe { &mut *upstream };
-        if upstream.client != client.cookie || upstream.lease != client.lease {
-            return;
-        }
-        if upstream.state == LINGERING {
-            upstream.state = RETIRED;
-        } else if upstream.state == LEASED && upstream.done != client.lease {
-            upstream.state = RETIRED;
-            count(Reason::ClientGone);
-        }
+    if let Some(upstream) = upstream(client.slot)
+        && slot::abandon(&word(upstream), client.lease)
+    {
+        count(Reason::ClientGone);
     }
 }

@@ -1,25 +1,24 @@
 //! Beginning an exchange: deciding where a request goes, and leasing an upstream for it.
 
 use core::ffi::c_void;
-use core::sync::atomic::{Ordering, compiler_fence};
 
 use aya_ebpf::bindings::sk_msg_md;
 use kmesh_api::exchange::{Client, MODE_KERNEL};
-use kmesh_api::head::flag;
 use kmesh_api::limits::{ENDPOINTS_MAX, LEASE_TRIES, MESSAGE_MAX};
 use kmesh_api::listener::CLASS_ANCHORED;
-use kmesh_api::pool::{ALIVE, LEASED, PoolKey, RETIRED, Upstream};
+use kmesh_api::pool::{PoolKey, Upstream};
 use kmesh_api::{Image, Reason};
 use kmesh_orchestration::http1::admit;
-use kmesh_orchestration::{decide, listener};
+use kmesh_orchestration::{decide, listener, slot};
 
 use crate::counter::count;
 use crate::dice::KernelDice;
 use crate::generation;
 use crate::large;
-use crate::lease::{pop, push, upstream};
+use crate::lease::{begin, pop, push, take};
 use crate::message::{redirect, sender};
 use crate::owed::{caught_up, in_flight};
+use crate::slot::{upstream, word};
 
 /// Decides on the request in `client.head`, of `total` bytes, and sends its beginning to the upstream it leases.
 ///
@@ -80,13 +79,11 @@ fn lease(msg: *mut sk_msg_md, client: &mut Client, key: &PoolKey) -> Result<(), 
         let Some(upstream) = upstream(slot) else {
             return Err(Reason::NoUpstream);
         };
-        let local = upstream.server != 0;
-        if upstream.dead == ALIVE && redirect(msg, local, slot) {
-            begin_exchange(upstream, client, sender(msg), slot);
-            count(if local { Reason::Local } else { Reason::Remote });
+        if let Some(lease) = take(upstream, key)
+            && send(msg, upstream, client, slot, lease)
+        {
             return Ok(());
         }
-        upstream.state = RETIRED;
     }
     Err(Reason::NoUpstream)
 }
@@ -105,44 +102,49 @@ fn lease_large(
     let Some(upstream) = upstream(slot) else {
         return Err(Reason::NoUpstream);
     };
-    if upstream.dead == ALIVE {
-        if !large::admit_request(upstream, slot, total) {
-            if !push(key, slot) {
-                upstream.state = RETIRED;
-            }
-            return Err(Reason::Large);
+    let Some(lease) = take(upstream, key) else {
+        return Err(Reason::NoUpstream);
+    };
+    if !large::admit_request(upstream, slot, lease, total) {
+        if slot::put_back(&word(upstream), lease) {
+            push(upstream, slot, lease);
+        } else {
+            slot::discard(&word(upstream), lease);
         }
-        let local = upstream.server != 0;
-        if redirect(msg, local, slot) {
-            begin_exchange(upstream, client, sender(msg), slot);
-            client.sends = 1;
-            count(if local { Reason::Local } else { Reason::Remote });
-            return Ok(());
-        }
-        // Nobody has that lease any more, nor its place.
-        upstream.lease = upstream.lease.wrapping_add(1);
+        return Err(Reason::Large);
     }
-    upstream.state = RETIRED;
-    Err(Reason::NoUpstream)
+    if !send(msg, upstream, client, slot, lease) {
+        return Err(Reason::NoUpstream);
+    }
+    client.sends = 1;
+    Ok(())
 }
 
+/// Begins the exchange of a taken slot and sends the message to it; `false` if that connection is lost, and the slot is retired.
 #[inline(always)]
-fn begin_exchange(upstream: &mut Upstream, client: &mut Client, socket: *mut c_void, slot: u32) {
-    upstream.client = client.cookie;
-    upstream.client_socket = socket as u64;
-    // The controller looks meanwhile (`Record::open_lease`).
-    compiler_fence(Ordering::Release);
-    upstream.lease = upstream.lease.wrapping_add(1);
-    upstream.remaining = 0;
-    upstream.answered = 0;
-    upstream.pipelined = 0;
-    upstream.sends = 0;
-    upstream.sending = u32::from(client.remaining > 0);
-    upstream.head_request = u32::from(client.head.flags & flag::HEAD_METHOD != 0);
-    upstream.state = LEASED;
+fn send(
+    msg: *mut sk_msg_md,
+    upstream: &mut Upstream,
+    client: &mut Client,
+    slot: u32,
+    lease: u64,
+) -> bool {
+    // In this order: a redirect cannot be taken back.
+    upstream.client_socket = sender(msg) as u64;
+    if !begin(upstream, client, client.cookie, lease) {
+        return false;
+    }
     client.slot = slot;
-    client.lease = upstream.lease;
+    client.lease = lease;
+    let local = upstream.server != 0;
+    if !redirect(msg, local, slot) {
+        slot::retire(&word(upstream), lease);
+        client.lease = 0;
+        return false;
+    }
     client.sends = 0;
     client.mode = MODE_KERNEL;
     client.redirected = 1;
+    count(if local { Reason::Local } else { Reason::Remote });
+    true
 }

@@ -11,12 +11,14 @@ use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
 use kmesh_api::limits::{LARGE_MAX, LARGE_PLACES, LARGE_SENDS_MAX, MESSAGE_MAX};
-use kmesh_api::pool::{FREE, LEASED, LINGERING, Place, Upstream};
+use kmesh_api::pool::{Place, Upstream};
+use kmesh_api::slot::{LEASED, LINGERING, TAKEN};
+use kmesh_orchestration::slot::Cell as _;
 
 use crate::backlog::has_unread;
-use crate::lease::upstream;
 use crate::maps::PLACES;
 use crate::probe_read::{field, pointer, read};
+use crate::slot::{upstream, word};
 
 /// How many places this node has memory for, set by the loader.
 #[unsafe(no_mangle)]
@@ -45,13 +47,10 @@ static COUNTER_PARENT: u32 = 0;
 
 /// Gives the response that `exchange` has begun a place at its leaseholder's; `false` if it must go by TCP.
 #[inline(always)]
-pub(crate) fn admit_response(exchange: &mut Upstream, slot: u32) -> bool {
+pub(crate) fn admit_response(exchange: &mut Upstream, slot: u32, lease: u64) -> bool {
     let reader = exchange.client_socket as *const c_void;
     let total = exchange.remaining;
-    if total <= MESSAGE_MAX
-        || total > LARGE_MAX
-        || !claim(reader, total, slot, exchange.lease, false)
-    {
+    if total <= MESSAGE_MAX || total > LARGE_MAX || !claim(reader, total, slot, lease, false) {
         return false;
     }
     exchange.sends = 1;
@@ -59,11 +58,10 @@ pub(crate) fn admit_response(exchange: &mut Upstream, slot: u32) -> bool {
     true
 }
 
-/// Gives a request of `total` bytes a place at its server's, or on the connection to it, in the exchange that `exchange` is about to
-/// begin; `false` if it must go by TCP.
+/// Gives a request of `total` bytes a place at its server's, or on the connection to it, in the exchange that begins with this lease, which
+/// was just taken; `false` if it must go by TCP.
 #[inline(always)]
-pub(crate) fn admit_request(exchange: &Upstream, slot: u32, total: u64) -> bool {
-    let lease = exchange.lease.wrapping_add(1);
+pub(crate) fn admit_request(exchange: &Upstream, slot: u32, lease: u64, total: u64) -> bool {
     let reader = exchange.server_socket as *const c_void;
     claim(reader, total, slot, lease, exchange.server == 0)
 }
@@ -137,9 +135,10 @@ fn is_taken(place: *const Place, slot: u32, lease: u64) -> bool {
         return false;
     }
     if let Some(exchange) = upstream(slot) {
-        let goes_on = exchange.state == LEASED || exchange.state == LINGERING;
-        let begins = exchange.state == FREE && exchange.lease.wrapping_add(1) == lease;
-        if (goes_on && exchange.lease == lease) || begins {
+        let seen = word(exchange).load();
+        let state = seen.state();
+        let goes_on = state == TAKEN || state == LEASED || state == LINGERING;
+        if goes_on && seen.lease() == lease {
             return true;
         }
     }

@@ -3,6 +3,7 @@
 //! One module per hook, one for the maps, and what several hooks need. Entry points are in `bin/kmesh.rs`. What can be decided without a kernel context is
 //! not here but in orchestration, where it can be tested and fuzzed: sk_msg and sk_skb have no test-run.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![cfg_attr(
     not(target_arch = "bpf"),
     allow(unused, reason = "builds for the BPF target only")
@@ -27,6 +28,7 @@ pub mod path;
 mod probe_read;
 pub mod request;
 pub mod response;
+pub mod slot;
 mod sock_ops;
 pub mod tcp;
 mod unfolded;

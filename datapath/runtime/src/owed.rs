@@ -6,10 +6,11 @@
 use core::ffi::c_void;
 
 use kmesh_api::exchange::{Client, Waiting};
+use kmesh_orchestration::slot::{self, Cell as _};
 
 use crate::backlog;
-use crate::lease::upstream;
 use crate::maps::{ANSWERED, WAITING};
+use crate::slot::{upstream, word};
 use crate::tcp;
 
 /// Whether an answer of the kernel's is not in the client's queue yet.
@@ -27,9 +28,8 @@ pub(crate) fn in_flight(client: &Client) -> bool {
     let Some(upstream) = upstream(client.slot) else {
         return false;
     };
-    upstream.client == client.cookie
-        && upstream.lease == client.lease
-        && upstream.done != client.lease
+    let seen = word(upstream).load();
+    seen.is_open() && seen.lease() == client.lease
 }
 
 /// Tells user space which exchange comes before the request passed to it, and leaves that exchange's response to it as well unless
@@ -45,11 +45,8 @@ pub(crate) fn wait_for(client: &Client) -> bool {
     if WAITING.insert(client.cookie, waiting, 0).is_err() {
         return false;
     }
-    if in_flight(client)
-        && let Some(upstream) = upstream(client.slot)
-    {
-        // Should the exchange be over by now, somebody else's response takes the longer way once.
-        upstream.pipelined = 1;
+    if let Some(upstream) = upstream(client.slot) {
+        slot::defer(&word(upstream), client.lease);
     }
     true
 }

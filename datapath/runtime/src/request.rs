@@ -19,19 +19,20 @@ use core::ffi::c_void;
 use kmesh_api::Reason;
 use kmesh_api::exchange::{Client, MODE_PINNED, MODE_USER, Spilled};
 use kmesh_api::limits::HEAD_MAX;
-use kmesh_api::pool::{LEASED, LINGERING, RELAY};
+use kmesh_api::slot::{LEASED, LINGERING, RELAY};
 use kmesh_orchestration::http1::chunked::{self, Followed};
 use kmesh_orchestration::http1::{Length, Outcome, begin_request, request_length, scan};
+use kmesh_orchestration::slot::{self, Cell as _};
 
 use crate::counter::{count, count_number};
 use crate::exchange::route;
 use crate::generation;
 use crate::large;
-use crate::lease::upstream;
 use crate::maps::{CLIENT, SPILLED};
 use crate::message::{copy, follow, redirect, redirect_to_anchor, sender};
 use crate::owed::{is_owed, wait_for};
 use crate::unfolded::unfolded;
+use crate::slot::{upstream, word};
 
 const PASS: u32 = sk_action::SK_PASS;
 
@@ -244,17 +245,20 @@ fn body(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
     if !large::count_send(&mut client.sends) && spill(client, part) {
         return PASS;
     }
-    if let Some(leased) = upstream(client.slot)
-        && (leased.state == LEASED || leased.state == RELAY || leased.state == LINGERING)
-        && leased.client == client.cookie
-        && leased.lease == client.lease
-        && redirect(msg, leased.server != 0, client.slot)
-    {
-        if client.remaining == 0 {
-            leased.sending = 0;
+    if let Some(leased) = upstream(client.slot) {
+        let cell = word(leased);
+        let seen = cell.load();
+        let state = seen.state();
+        if (state == LEASED || state == RELAY || state == LINGERING)
+            && seen.lease() == client.lease
+            && redirect(msg, leased.server != 0, client.slot)
+        {
+            if client.remaining == 0 {
+                slot::sent(&cell, client.lease);
+            }
+            client.redirected = 1;
+            return PASS;
         }
-        client.redirected = 1;
-        return PASS;
     }
     // The upstream died under the request. The bytes have nowhere to go; the controller ends the connection.
     count(Reason::UpstreamGone);

@@ -7,17 +7,18 @@ use aya_ebpf::helpers::generated::{bpf_sk_redirect_hash, bpf_skb_load_bytes};
 use aya_ebpf::programs::SkBuffContext;
 use kmesh_api::Reason;
 use kmesh_api::limits::RESPONSE_HEAD_MAX;
-use kmesh_api::pool::{DEAD, LEASED, RETIRED};
+use kmesh_api::slot::{DEAD, LEASED};
 use kmesh_orchestration::http1::begin_response;
 use kmesh_orchestration::http1::chunked::{self, Source};
+use kmesh_orchestration::slot::{self, Cell as _};
 
 use crate::counter::count;
 use crate::generation;
-use crate::lease::upstream;
 use crate::maps::{CLIENTS, SLOTS};
 use crate::overlap::trim;
-use crate::response::{advance, begin, out_of_turn, relay};
 use crate::unfolded::{ONE, unfolded};
+use crate::response::{advance, begin, leaseholder, out_of_turn, relay};
+use crate::slot::{upstream, word};
 
 const PASS: u32 = sk_action::SK_PASS;
 
@@ -37,16 +38,19 @@ pub fn upstream_response(ctx: &SkBuffContext) -> u32 {
     };
     if !trim(ctx, arrivals) {
         // Whoever waits for a response on this connection is told that it broke.
-        upstream.dead = DEAD;
+        let seen = word(upstream).load();
+        slot::mark(&word(upstream), seen.lease(), DEAD);
         return sk_action::SK_DROP;
     }
-    if upstream.state != LEASED {
-        return out_of_turn(upstream);
+    let seen = word(upstream).load();
+    let lease = seen.lease();
+    if seen.state() != LEASED {
+        return out_of_turn(upstream, seen);
     }
     let size = ctx.len();
     if upstream.remaining == 0 {
-        if upstream.pipelined != 0 {
-            return relay(upstream, slot);
+        if seen.is_pipelined() {
+            return relay(upstream, slot, lease);
         }
         let wanted = if size > RESPONSE_HEAD_MAX as u32 {
             RESPONSE_HEAD_MAX as u32
@@ -68,22 +72,24 @@ pub fn upstream_response(ctx: &SkBuffContext) -> u32 {
             )
         };
         if failed != 0 {
-            return relay(upstream, slot);
+            return relay(upstream, slot, lease);
         }
         let Some((image, _)) = generation::active() else {
-            return relay(upstream, slot);
+            return relay(upstream, slot, lease);
         };
         if !begin(image, upstream, |chunks, from| {
             chunked::follow(chunks, &mut Packet(ctx), from, size)
         }) {
-            return relay(upstream, slot);
+            return relay(upstream, slot, lease);
         }
     }
     if u64::from(size) > upstream.remaining {
         // More than the response: the server speaks out of turn and its connection is no longer in step.
-        return relay(upstream, slot);
+        return relay(upstream, slot, lease);
     }
-    let mut key = upstream.client;
+    let Some(mut key) = leaseholder(upstream, lease) else {
+        return PASS;
+    };
     // SAFETY: the kernel hands a valid context; `key` is of the map's key type.
     let verdict = unsafe {
         let map = (&raw const CLIENTS).cast_mut().cast();
@@ -91,11 +97,11 @@ pub fn upstream_response(ctx: &SkBuffContext) -> u32 {
         bpf_sk_redirect_hash(skb, map, (&raw mut key).cast(), u64::from(BPF_F_INGRESS))
     };
     if verdict != i64::from(PASS) {
-        upstream.state = RETIRED;
+        slot::retire(&word(upstream), lease);
         count(Reason::ClientGone);
         return PASS;
     }
-    advance(upstream, slot, size);
+    advance(upstream, slot, lease, size);
     PASS
 }
 

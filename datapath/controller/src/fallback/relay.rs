@@ -19,6 +19,7 @@ use hyper::client::conn::http1;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use kmesh_api::exchange::{QUEUEING, UNREAD};
+use kmesh_orchestration::slot;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -76,13 +77,14 @@ async fn until_none(node: &Node, client: u64, what: i32) {
     }
 }
 
-/// Reads one response from `stream` and sends it to the leaseholder. `true` if the connection can be used again.
+/// Reads one response from `stream` and sends it to the holder of `lease`. `true` if the connection can be used again.
 ///
 /// # Errors
 /// If either side breaks off; the client's connection is ended then.
 pub async fn relay(
     node: &Node,
     record: Record,
+    lease: u64,
     stream: &std::net::TcpStream,
 ) -> anyhow::Result<bool> {
     let Some(anchor) = find(node, record.client()).await else {
@@ -92,6 +94,7 @@ pub async fn relay(
     let client = Leaseholder {
         node,
         record,
+        lease,
         anchor: &anchor,
     };
     anchor.set_relaying(true);
@@ -102,7 +105,7 @@ pub async fn relay(
             .map(|()| is_silent(stream)),
     };
     anchor.set_relaying(false);
-    if reusable.is_ok() && record.sending() != 0 {
+    if reusable.is_ok() && record.word().is_sending() {
         // The client still sends a request whose answer it has. Its connection is out of step, and so is the upstream.
         anchor.close();
         return Ok(false);
@@ -114,6 +117,7 @@ pub async fn relay(
 pub(super) struct Leaseholder<'a> {
     pub(super) node: &'a Node,
     record: Record,
+    lease: u64,
     pub(super) anchor: &'a Anchor,
 }
 
@@ -123,7 +127,10 @@ impl Leaseholder<'_> {
     pub(super) async fn finish(&self, last: &[u8]) -> io::Result<()> {
         // In this order: once the lease is done the kernel asks how far the client was answered.
         self.anchor.publish(self.node, last.len());
-        self.record.set_done(self.record.lease());
+        if !slot::finish(&self.record, self.lease) {
+            // The client was told already that its upstream died.
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         self.anchor.send(last).await
     }
 }

@@ -331,10 +331,11 @@ async fn wait_for_kernel(node: &Node, anchor: &Anchor) {
         return;
     };
     if let Some(record) = record(node, waiting.slot) {
-        while record.client() == client
-            && record.lease() == waiting.lease
-            && (record.done() != waiting.lease || anchor.is_relaying())
-        {
+        let is_open = || {
+            let word = record.word();
+            word.lease() == waiting.lease && (word.is_open() || anchor.is_relaying())
+        };
+        while is_open() {
             sleep(POLL).await;
         }
         // A response that the kernel had begun before the client pipelined is queued shortly after it counts as done: by a

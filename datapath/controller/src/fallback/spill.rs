@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kmesh_api::exchange::Spilled;
-use kmesh_api::pool::{LEASED, LINGERING, RELAY};
+use kmesh_api::slot::{LEASED, LINGERING, RELAY};
+use kmesh_orchestration::slot;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -82,7 +83,7 @@ async fn copy(node: Arc<Node>, anchor: Arc<Anchor>, spilled: Spilled) -> io::Res
         }
         if left == 0 {
             // Before the server can answer: whose request is complete is in step.
-            record.set_sending(0);
+            slot::sent(&record, spilled.lease);
         }
         upstream.write_all(&bytes[..count]).await?;
     }
@@ -91,7 +92,8 @@ async fn copy(node: Arc<Node>, anchor: Arc<Anchor>, spilled: Spilled) -> io::Res
 
 /// Whether the exchange is still the client's, and its server may still want the request.
 fn goes_on(record: Record, anchor: &Anchor, spilled: &Spilled) -> bool {
+    let word = record.word();
     record.client() == anchor.cookie
-        && record.lease() == spilled.lease
-        && matches!(record.state(), LEASED | LINGERING | RELAY)
+        && word.lease() == spilled.lease
+        && matches!(word.state(), LEASED | LINGERING | RELAY)
 }

@@ -1,11 +1,17 @@
 //! What only programs may do or see, and user space asks them for: they run on a packet that says what is asked (`BPF_PROG_TEST_RUN`).
 
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use kmesh_api::pool::PoolKey;
 
 use super::{Datapath, LoadError, program};
 
 /// Bytes of the header that a packet of a test-run begins with.
 const ETHERNET: usize = 14;
+
+/// A `Donation` as a program reads it.
+fn bytes(words: [u32; 3]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
 
 impl Datapath {
     /// Asks the kernel to put a slot into its pool; `false` if it is refused.
@@ -13,15 +19,17 @@ impl Datapath {
     /// # Errors
     /// [`LoadError::Program`] if the program could not run.
     pub fn donate(&mut self, slot: u32) -> Result<bool, LoadError> {
-        Ok(self.ask("pool_donate", slot.to_ne_bytes())? == 0)
+        Ok(self.ask("pool_donate", &bytes([slot, 0, 0]))? == 0)
     }
 
-    /// Asks the kernel to take a slot out of its pool; `false` if it is not in it, because it is leased or retired.
+    /// Asks the kernel to take a slot out of a pool, and to retire it if it is that pool's own; `false` if it does not lie there, because it
+    /// is leased or retired.
     ///
     /// # Errors
     /// [`LoadError::Program`] if the program could not run.
-    pub fn withdraw(&mut self, slot: u32) -> Result<bool, LoadError> {
-        Ok(self.ask("pool_withdraw", slot.to_ne_bytes())? == 0)
+    pub fn withdraw(&mut self, slot: u32, pool: PoolKey) -> Result<bool, LoadError> {
+        let asked = bytes([slot, pool.pod, pool.endpoint]);
+        Ok(self.ask("pool_withdraw", &asked)? == 0)
     }
 
     /// Asks the kernel what a client, named by its cookie, has yet to get or to read of what was redirected to it: [`QUEUEING`], [`UNREAD`], both,
@@ -34,7 +42,7 @@ impl Datapath {
     /// [`UNREAD`]: kmesh_api::exchange::UNREAD
     pub fn backlog(&mut self, client: u64) -> Result<i32, LoadError> {
         Ok(self
-            .ask("client_backlog", client.to_ne_bytes())?
+            .ask("client_backlog", &client.to_ne_bytes())?
             .cast_signed())
     }
 
@@ -44,18 +52,14 @@ impl Datapath {
     /// [`LoadError::Program`] if the program could not run.
     pub fn server_backlog(&mut self, slot: u32) -> Result<i32, LoadError> {
         Ok(self
-            .ask("server_backlog", slot.to_ne_bytes())?
+            .ask("server_backlog", &slot.to_ne_bytes())?
             .cast_signed())
     }
 
     /// Runs a program on what it is asked, behind an Ethernet header, for its return value.
-    fn ask<const LENGTH: usize>(
-        &mut self,
-        name: &'static str,
-        asked: [u8; LENGTH],
-    ) -> Result<u32, LoadError> {
+    fn ask(&mut self, name: &'static str, asked: &[u8]) -> Result<u32, LoadError> {
         let program: &mut SchedClassifier = program(&mut self.ebpf, name)?;
-        let packet = [&[0; ETHERNET][..], &asked].concat();
+        let packet = [&[0; ETHERNET][..], asked].concat();
         let options = TestRunOptions {
             data_in: Some(&packet),
             ..TestRunOptions::new()

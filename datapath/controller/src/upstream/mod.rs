@@ -1,13 +1,6 @@
 //! Upstream connections: opened in the client pod's namespace, used once in user space, then given to the kernel.
 //!
-//! ```text
-//!            open            first exchange           donate
-//!  VACANT ---------> USER --------------------> USER ---------> FREE <-> LEASED
-//!    ^                                                            |        |  \
-//!    |                 reap: close, forget, vacate                v        v   v
-//!    +--------------------------------------------------------- RETIRED <-+-- RELAY, LINGERING
-//! ```
-//! The kernel moves a slot between `FREE`, `LEASED`, `LINGERING`, `RELAY` and `RETIRED`; everything else is done here.
+//! The states of a connection's slot, and who moves it between them: `kmesh_orchestration::slot`.
 
 mod breaker;
 mod grow;
@@ -25,17 +18,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kmesh_api::limits::UPSTREAMS_MAX;
-use kmesh_api::pool::{Connection, PoolKey, VACANT};
+use kmesh_api::pool::{Connection, PoolKey};
+use kmesh_orchestration::slot;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tracing::error;
 
 pub use self::breaker::{Breaker, Ticket};
 pub use self::grow::grow;
 pub use self::open::{Opened, Slot, UpstreamError, open};
 pub use self::reap::{abandon, follow_retired, reclaim, reset_spliced, retire};
 pub use self::record::Record;
-pub use self::verify::{Leases, verify};
+pub use self::verify::{Leases, follow_wrong, verify};
 pub use self::wake::{follow_hangups, follow_relays};
 pub use self::watch::donate;
 use crate::fallback::{Idle, Shared};
@@ -73,6 +68,7 @@ struct State {
     breakers: HashMap<(u32, u32), Arc<Breaker>>,
     /// Pools that are being filled.
     growing: HashSet<PoolKey>,
+    wrong: verify::Wrong,
 }
 
 /// Upstreams of a node.
@@ -212,22 +208,29 @@ pub fn donated(node: &Node, slot: u32) -> Option<Arc<TcpStream>> {
 }
 
 /// Forgets a connection and makes its slot vacant.
-fn vacate(node: &Node, slot: u32, connection: &Connection, cookie: Option<u64>) {
+fn vacate(node: &Node, number: u32, connection: Option<&Connection>, cookie: Option<u64>) {
     {
         let mut datapath = node.datapath();
         // Entries that are gone already are what this asks for.
-        let _ = datapath.expected.remove(connection);
+        if let Some(connection) = connection {
+            let _ = datapath.expected.remove(connection);
+        }
         if let Some(cookie) = cookie {
             let _ = datapath.slots.remove(&cookie);
         }
     }
-    forget_seam(node, slot);
-    if let Some(record) = record(node, slot) {
-        record.set_server(0);
-        record.set_client(0);
-        record.set_state(VACANT);
+    forget_seam(node, number);
+    let Some(record) = record(node, number) else {
+        return;
+    };
+    record.set_server(0);
+    record.set_client(0);
+    if slot::vacate(&record) {
+        node.upstreams.state().vacant.push_back(number);
+    } else {
+        // Nobody else moves a slot that is retired or in user space: its number is not given out again.
+        error!(slot = number, word = ?record.word(), "a slot is not the daemon's to close");
     }
-    node.upstreams.state().vacant.push_back(slot);
 }
 
 /// A spliced slot is one no more.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kmesh_api::Address;
-use kmesh_api::pool::{ALIVE, Arrivals, Connection, PoolKey, USER};
+use kmesh_api::pool::{Arrivals, Connection, PoolKey};
+use kmesh_orchestration::slot;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -87,7 +88,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if !self.kept {
-            vacate(&self.node, self.number, &self.connection, self.cookie);
+            vacate(&self.node, self.number, Some(&self.connection), self.cookie);
         }
     }
 }
@@ -189,13 +190,11 @@ fn reserve(node: &Arc<Node>, key: PoolKey, connection: Connection) -> Option<Slo
         kept: false,
     };
     let record = record(node, number)?;
+    slot::open(&record)?;
     record.set_pod(key.pod);
     record.set_endpoint(key.endpoint);
     record.set_server(0);
     record.set_client(0);
-    record.set_dead(ALIVE);
-    record.set_sending(0);
     record.set_remaining(0);
-    record.set_state(USER);
     Some(slot)
 }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use kmesh_api::pool::{ALIVE, DEAD, FREE, LEASED, LINGERING, PoolKey, RELAY, RETIRED, UNWANTED};
+use kmesh_api::pool::PoolKey;
+use kmesh_api::slot::{ALIVE, DEAD, FREE, LEASED, LINGERING, RELAY, RETIRED, UNWANTED};
+use kmesh_orchestration::slot;
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{Donated, record, vacate};
 use crate::fallback::{cut, reset};
@@ -56,8 +58,8 @@ struct Look {
 
 /// Makes sure that no donated upstream for which `unwanted` holds is leased again; exchanges in flight may end.
 pub fn retire(node: &Node, unwanted: impl Fn(PoolKey) -> bool) {
-    for slot in slots(node) {
-        let Some(record) = record(node, slot) else {
+    for number in slots(node) {
+        let Some(record) = record(node, number) else {
             continue;
         };
         let key = PoolKey {
@@ -65,7 +67,7 @@ pub fn retire(node: &Node, unwanted: impl Fn(PoolKey) -> bool) {
             endpoint: record.endpoint(),
         };
         if unwanted(key) {
-            record.set_unwanted();
+            slot::mark_any(&record, UNWANTED);
         }
     }
     node.upstreams.forget_idle(unwanted);
@@ -75,20 +77,15 @@ pub fn retire(node: &Node, unwanted: impl Fn(PoolKey) -> bool) {
 /// A client is gone. The server of an exchange that it still had is told by the end of the connection, as Envoy tells it; the
 /// kernel retires the slot with what the server sends, or the reaper does when the server hangs up.
 pub fn abandon(node: &Node, client: u64) {
-    for slot in slots(node) {
-        let Some(record) = record(node, slot) else {
+    for number in slots(node) {
+        let Some(record) = record(node, number) else {
             continue;
         };
-        let Some(lease) = record.open_lease(client) else {
+        if !record.forsake(client) {
             continue;
-        };
-        // The answer may be complete by now and the connection somebody else's. Not after this, so look again.
-        record.set_unwanted();
-        let state = node.upstreams.state();
-        let Some(donated) = state.donated.get(&slot) else {
-            continue;
-        };
-        if record.open_lease(client) == Some(lease) {
+        }
+        // The connection is nobody else's any more, whether the answer is complete by now or not.
+        if let Some(donated) = node.upstreams.state().donated.get(&number) {
             // An error says that the connection is closed already.
             let _ = donated.stream.shutdown(std::net::Shutdown::Both);
         }
@@ -108,13 +105,14 @@ fn is_gone(node: &Node, client: u64) -> bool {
 
 /// Closes one of the kernel's free connections of that pool, to make room for one of user space.
 pub fn reclaim(node: &Arc<Node>, key: PoolKey) {
-    for slot in slots(node) {
-        let Some(record) = record(node, slot) else {
+    for number in slots(node) {
+        let Some(record) = record(node, number) else {
             continue;
         };
         let own = record.pod() == key.pod && record.endpoint() == key.endpoint;
-        if own && record.state() == FREE && node.datapath().withdraw(slot).unwrap_or(false) {
-            close(node, slot);
+        let free = own && record.word().state() == FREE;
+        if free && node.datapath().withdraw(number, key).unwrap_or(false) {
+            close(node, number);
             return;
         }
     }
@@ -139,46 +137,53 @@ fn reap(node: &Arc<Node>) -> Look {
         leases: 0,
         busy: false,
     };
-    for slot in slots(node) {
-        let Some(record) = record(node, slot) else {
+    for number in slots(node) {
+        let Some(record) = record(node, number) else {
             continue;
         };
         look.upstreams += 1;
-        look.leases = look.leases.wrapping_add(record.lease());
-        if record.state() == FREE {
-            look.busy |= acknowledge(node, slot);
+        let mut word = record.word();
+        let lease = word.lease();
+        look.leases = look.leases.wrapping_add(lease);
+        if word.state() == FREE {
+            look.busy |= acknowledge(node, number);
         }
-        if record.state() == FREE && is_unused(node, slot, record.lease()) {
-            record.set_unwanted();
+        if word.state() == FREE && is_unused(node, number, lease) {
+            slot::mark(&record, lease, UNWANTED);
+            word = record.word();
         }
-        match (record.state(), record.dead()) {
+        match (word.state(), word.health()) {
             (FREE, DEAD | UNWANTED) => {
-                // Refused when a client has just leased it: then its exchange decides.
-                if let Err(error) = node.datapath().withdraw(slot) {
-                    warn!(slot, %error, "the kernel gives no upstreams back");
+                let key = PoolKey {
+                    pod: record.pod(),
+                    endpoint: record.endpoint(),
+                };
+                // Refused when somebody has just taken it: who does finds it not alive.
+                if let Err(error) = node.datapath().withdraw(number, key) {
+                    warn!(slot = number, %error, "the kernel gives no upstreams back");
                 }
             }
-            (LEASED | RELAY, DEAD) if record.done() == record.lease() => record.set_state(RETIRED),
             // A leaseholder that cannot be told and is not gone has not been accepted yet, or has other answers coming.
-            (LEASED | RELAY, DEAD) if reset(node, record) || is_gone(node, record.client()) => {
-                record.set_state(RETIRED);
+            (LEASED | RELAY, DEAD)
+                if !word.is_open() || reset(node, record) || is_gone(node, record.client()) =>
+            {
+                slot::retire(&record, lease);
+            }
+            (LINGERING, DEAD) => {
+                slot::retire(&record, lease);
             }
             // In case the kernel's word was lost; a relay under way does not hear it.
-            (RELAY, _) if record.done() != record.lease() && record.dead() == ALIVE => {
-                node.upstreams.wake(slot);
-            }
+            (RELAY, ALIVE) if word.is_open() => node.upstreams.wake(number),
             _ => {}
         }
-        if record.state() == LINGERING && (record.sending() == 0 || record.dead() == DEAD) {
-            record.set_state(RETIRED);
-        }
-        if record.state() == RETIRED {
-            if record.sending() != 0 && record.done() == record.lease() {
+        let word = record.word();
+        if word.state() == RETIRED {
+            if word.is_sending() && !word.is_open() {
                 cut(node, record);
             }
-            close(node, slot);
+            close(node, number);
         } else {
-            look.busy |= record.state() != FREE;
+            look.busy |= word.state() != FREE;
         }
     }
     look
@@ -209,9 +214,9 @@ fn acknowledge(node: &Node, slot: u32) -> bool {
 }
 
 /// Whether a donated connection was not leased for as long as it may be unused.
-fn is_unused(node: &Node, slot: u32, lease: u64) -> bool {
+fn is_unused(node: &Node, number: u32, lease: u64) -> bool {
     let mut state = node.upstreams.state();
-    let Some(donated) = state.donated.get_mut(&slot) else {
+    let Some(donated) = state.donated.get_mut(&number) else {
         return false;
     };
     if donated.used.0 != lease {
@@ -236,23 +241,30 @@ fn expire_idle(node: &Node) -> usize {
 }
 
 /// Closes a retired connection and makes its slot vacant.
-fn close(node: &Arc<Node>, slot: u32) {
-    let removed = node.upstreams.state().donated.remove(&slot);
+fn close(node: &Arc<Node>, number: u32) {
+    let removed = node.upstreams.state().donated.remove(&number);
     if let Some(Donated {
         watcher,
         stream,
         connection,
         cookie,
+        key,
         spliced,
         ..
     }) = removed
     {
+        // A slot that lay in a pool was taken out of it before it was retired.
+        match node.datapath().withdraw(number, key) {
+            Ok(false) => {}
+            Ok(true) => error!(slot = number, ?key, "a retired slot was in its pool"),
+            Err(error) => error!(slot = number, %error, "the kernel gives no upstreams back"),
+        }
         if spliced {
             // While the programs know what its server expects: an end in the socket's own numbers would be none.
             splice::reset(&stream);
         }
         // Aborting drops the socket and with it the connection.
         watcher.abort();
-        vacate(node, slot, &connection, cookie);
+        vacate(node, number, Some(&connection), cookie);
     }
 }

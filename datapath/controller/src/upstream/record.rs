@@ -1,11 +1,13 @@
-//! The record of an upstream, shared with the kernel programs, field by field.
+//! The record of an upstream, shared with the kernel programs.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use kmesh_api::pool::{ALIVE, LEASED, RELAY, UNWANTED, Upstream};
+use kmesh_api::pool::Upstream;
+use kmesh_api::slot::{LEASED, RELAY, UNWANTED, Word};
+use kmesh_orchestration::slot::{self, Cell};
 
-/// A view of one record in shared memory.
+/// A view of one record in shared memory. Its state changes by `kmesh_orchestration::slot`, for which this is a [`Cell`].
 #[derive(Clone, Copy)]
 pub struct Record(NonNull<Upstream>);
 
@@ -45,31 +47,35 @@ impl Record {
         access(self.0.as_ptr())
     }
 
-    /// Makes sure that no further lease is taken, unless the far end died: who waits for its answer must be told that.
-    pub fn set_unwanted(self) {
-        self.atomic(|record| {
-            // SAFETY: as for the getters.
-            let dead = unsafe { AtomicU32::from_ptr(&raw mut (*record).dead) };
-            let _ = dead.compare_exchange(ALIVE, UNWANTED, Ordering::SeqCst, Ordering::SeqCst);
-        });
+    fn cell(&self) -> &AtomicU64 {
+        // SAFETY: a live, aligned field that both sides access as one word.
+        unsafe { AtomicU64::from_ptr((&raw mut (*self.0.as_ptr()).word).cast()) }
     }
 
-    /// The lease that `client` holds and whose answer is not complete.
+    /// State, health and lease as they are now.
+    pub fn word(self) -> Word {
+        self.load()
+    }
+
+    /// The open lease of `client`.
     ///
-    /// One look at several fields that the kernel programs write meanwhile. `begin_exchange` names the client before it
-    /// counts the lease and `give_back` ends the lease before anyone can take the next, so a lease that was open at the third
-    /// look and is the same at the first and the last is that client's.
+    /// A leaseholder is named before its exchange opens, and the next only after it has closed: a client that was named while one lease was
+    /// open is that lease's.
     pub fn open_lease(self, client: u64) -> Option<u64> {
-        let lease = self.lease();
-        let own = self.client() == client && self.done() != lease;
-        (own && matches!(self.state(), LEASED | RELAY) && self.lease() == lease).then_some(lease)
+        let open = |word: Word| word.is_open() && matches!(word.state(), LEASED | RELAY);
+        let first = self.word();
+        let own = self.client() == client;
+        let last = self.word();
+        (own && open(first) && open(last) && first.lease() == last.lease()).then(|| last.lease())
+    }
+
+    /// Nobody leases the connection again that `client` has an exchange on; an exchange that has ended meanwhile leaves it alone.
+    pub fn forsake(self, client: u64) -> bool {
+        self.open_lease(client)
+            .is_some_and(|lease| slot::mark_open(&self, lease, UNWANTED))
     }
 
     fields! {
-        /// One of the states in `kmesh_api::pool`.
-        state / set_state: u32, AtomicU32;
-        /// `ALIVE`, `DEAD` or `UNWANTED`.
-        dead / set_dead: u32, AtomicU32;
         /// The client pod.
         pod / set_pod: u32, AtomicU32;
         /// The endpoint's id.
@@ -78,18 +84,24 @@ impl Record {
         server / set_server: u64, AtomicU64;
         /// Cookie of the leaseholder.
         client / set_client: u64, AtomicU64;
-        /// Number of the last lease.
-        lease / set_lease: u64, AtomicU64;
-        /// Number of the last lease that is done.
-        done / set_done: u64, AtomicU64;
         /// Response bytes still to come in the kernel.
         remaining / set_remaining: u64, AtomicU64;
         /// 1 if the request was HEAD.
         head_request / set_head_request: u32, AtomicU32;
-        /// 1 while the client still owes bytes of its request.
-        sending / set_sending: u32, AtomicU32;
         /// 1 once the response has begun.
         answered / set_answered: u32, AtomicU32;
+    }
+}
+
+impl Cell for Record {
+    fn load(&self) -> Word {
+        Word(self.cell().load(Ordering::SeqCst))
+    }
+
+    fn exchange(&self, from: Word, to: Word) -> bool {
+        self.cell()
+            .compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 }
 
@@ -98,72 +110,70 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::thread;
 
-    use kmesh_api::pool::{DEAD, FREE, VACANT};
+    use kmesh_api::slot::FREE;
 
     use super::*;
 
-    /// A record of its own memory.
-    fn vacant() -> (Box<Upstream>, Record) {
+    /// A record of its own memory, of a free slot.
+    fn free() -> (Box<Upstream>, Record) {
         // SAFETY: numbers and arrays of numbers only, all of which may be zero.
         let mut upstream: Box<Upstream> = unsafe { Box::new_zeroed().assume_init() };
-        assert_eq!(upstream.state, VACANT);
         let record = Record::new(NonNull::from(&mut *upstream));
+        assert!(slot::open(&record).is_some() && slot::offer(&record));
         (upstream, record)
     }
 
-    /// As `begin_exchange` does.
-    fn begin(record: Record, client: u64) {
+    fn begin(record: Record, client: u64) -> u64 {
+        let lease = slot::take(&record, record.word()).unwrap();
         record.set_client(client);
-        record.set_lease(record.lease() + 1);
-        record.set_state(LEASED);
+        assert!(slot::begin(&record, lease, false));
+        lease
     }
 
-    /// As `give_back` does.
-    fn end(record: Record) {
-        record.set_done(record.lease());
-        record.set_state(FREE);
+    fn end(record: Record, lease: u64) {
+        assert_eq!(slot::end(&record, lease), Some(FREE));
     }
 
     #[test]
     fn a_lease_is_open_from_its_begin_to_its_end_and_its_holders_only() {
-        let (_memory, record) = vacant();
+        let (_memory, record) = free();
         assert_eq!(record.open_lease(0), None);
-        begin(record, 7);
+        let lease = begin(record, 7);
         assert_eq!(
             (record.open_lease(7), record.open_lease(8)),
-            (Some(1), None)
+            (Some(lease), None)
         );
-        record.set_state(RELAY);
-        assert_eq!(record.open_lease(7), Some(1));
-        end(record);
+        assert!(slot::relay(&record, lease));
+        assert_eq!(record.open_lease(7), Some(lease));
+        assert!(slot::finish(&record, lease));
         assert_eq!(record.open_lease(7), None);
-        begin(record, 8);
+        assert!(slot::take_back(&record, lease) && slot::offer(&record));
+        let next = begin(record, 8);
         assert_eq!(
             (record.open_lease(7), record.open_lease(8)),
-            (None, Some(2))
+            (None, Some(next))
         );
+        assert!(!record.forsake(7) && record.forsake(8));
+        assert_eq!(slot::end(&record, next), Some(kmesh_api::slot::RETIRED));
     }
 
     #[test]
     fn who_has_ended_holds_nothing_while_others_come_and_go() {
-        let (_memory, record) = vacant();
+        let (_memory, record) = free();
         let stop = AtomicBool::new(false);
         let looks = thread::scope(|scope| {
             scope.spawn(|| {
-                // The first client comes back now and then, and its exchanges have all ended when it is named.
                 while !stop.load(Ordering::SeqCst) {
-                    let lease = record.lease() + 1;
+                    // The first client comes back now and then, and gives up what it took.
+                    let lease = slot::take(&record, record.word()).unwrap();
                     record.set_client(1);
-                    record.set_done(lease);
-                    record.set_lease(lease);
-                    record.set_state(LEASED);
-                    end(record);
-                    begin(record, 2);
+                    assert!(slot::put_back(&record, lease));
+                    let lease = begin(record, 2);
                     // Open for as long as a look or two takes.
                     for _ in 0..20 {
                         std::hint::spin_loop();
                     }
-                    end(record);
+                    end(record, lease);
                 }
             });
             let looks = (0..10_000_000).filter_map(|_| record.open_lease(1)).count();
@@ -171,15 +181,5 @@ mod tests {
             looks
         });
         assert_eq!(looks, 0);
-    }
-
-    #[test]
-    fn unwanted_never_hides_that_the_far_end_died() {
-        let (_memory, record) = vacant();
-        record.set_unwanted();
-        assert_eq!(record.dead(), UNWANTED);
-        record.set_dead(DEAD);
-        record.set_unwanted();
-        assert_eq!(record.dead(), DEAD);
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kmesh_api::limits::POOL_MAX;
-use kmesh_api::pool::{Arrivals, DEAD, Pool, PoolKey, RELAY, RETIRED, USER, bpf_spin_lock};
+use kmesh_api::pool::{Arrivals, Pool, PoolKey, bpf_spin_lock};
+use kmesh_api::slot::{DEAD, RELAY};
+use kmesh_orchestration::slot;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tracing::{debug, warn};
@@ -76,7 +78,7 @@ pub fn donate(node: &Arc<Node>, opened: Opened, patience: Option<Duration>) {
         spliced: spliced.is_some(),
         key,
         patience,
-        used: (record.lease(), Instant::now()),
+        used: (record.word().lease(), Instant::now()),
         owed: None,
         _ticket: ticket,
     };
@@ -86,17 +88,16 @@ pub fn donate(node: &Arc<Node>, opened: Opened, patience: Option<Duration>) {
 }
 
 /// Puts the slot into its pool.
-fn hand_over(node: &Node, slot: u32, record: Record) {
-    let donated = node.datapath().donate(slot);
+fn hand_over(node: &Node, number: u32, record: Record) {
+    let lease = record.word().lease();
+    let donated = node.datapath().donate(number);
     match donated {
-        Ok(true) => {}
-        // The pool is full: the reaper closes the connection.
-        Ok(false) => record.set_state(RETIRED),
-        Err(error) => {
-            warn!(slot, %error, "the kernel takes no upstreams");
-            record.set_state(RETIRED);
-        }
+        Ok(true) => return,
+        // The pool is full, or the connection is not wanted any more: the reaper closes it.
+        Ok(false) => {}
+        Err(error) => warn!(slot = number, %error, "the kernel takes no upstreams"),
     }
+    slot::retire(&record, lease);
 }
 
 /// Makes sure that the pool exists and that responses from another node come back through the kernel.
@@ -140,22 +141,25 @@ fn socket_cookie(stream: &TcpStream) -> io::Result<u64> {
 /// Waits for what the kernel leaves to user space on a donated connection: a response to relay, or its end.
 async fn watch(
     node: Arc<Node>,
-    slot: u32,
+    number: u32,
     record: Record,
     stream: Arc<std::net::TcpStream>,
     wake: Arc<Notify>,
 ) {
     loop {
         wake.notified().await;
-        if record.state() == RELAY {
-            match relay(&node, record, &stream).await {
+        let word = record.word();
+        if word.state() == RELAY {
+            match relay(&node, record, word.lease(), &stream).await {
                 Ok(true) => {
-                    record.set_state(USER);
-                    hand_over(&node, slot, record);
+                    if !slot::take_back(&record, word.lease()) {
+                        break;
+                    }
+                    hand_over(&node, number, record);
                 }
                 Ok(false) => break,
                 Err(error) => {
-                    debug!(slot, %error, "a relayed response failed");
+                    debug!(slot = number, %error, "a relayed response failed");
                     break;
                 }
             }
@@ -163,11 +167,11 @@ async fn watch(
         match stream.peek(&mut [0; 1]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // End of stream, an error, or bytes that nobody asked for: not usable again.
-            _ if record.state() != RELAY => break,
+            _ if record.word().state() != RELAY => break,
             _ => wake.notify_one(),
         }
     }
-    // From here on nobody leases it: `dead` is checked after each `pop`. The reaper sees to a lease that won the race.
-    record.set_dead(DEAD);
+    // The reaper sees to an exchange that is under way.
+    slot::mark_any(&record, DEAD);
     node.upstreams.reap.notify_one();
 }

@@ -1,7 +1,7 @@
 //! What an anchor's socket sends: it reaches the client while the anchor has the exchange, or when nobody else can answer any more.
 
 use aya_ebpf::bindings::__sk_buff;
-use kmesh_api::pool::{DEAD, RETIRED};
+use kmesh_api::slot::{DEAD, RETIRED};
 use kmesh_api::splice::{ANCHOR, Flow, FlowKey, Offsets};
 
 use super::DROP;
@@ -9,6 +9,7 @@ use super::exchange::held;
 use super::flow::{before, flow, from_anchor, later, locked};
 use super::open::negotiated;
 use super::packet::{Packet, flag};
+use crate::slot::seen;
 
 /// A packet of the anchor that takes `key` for its client.
 #[inline(never)]
@@ -81,7 +82,8 @@ fn takes_over(packet: &Packet, flow: &mut Flow) -> bool {
     let flags = packet.flags();
     let ends = flags & (flag::FIN | flag::RST) != 0;
     let gone = held(flow).is_none_or(|held| {
-        !held.is_of(flow) || held.upstream.dead == DEAD || held.upstream.state == RETIRED
+        let now = seen(held.upstream);
+        now.lease() != flow.lease || now.health() == DEAD || now.state() == RETIRED
     });
     if !(ends || gone && packet.length > 0) {
         return false;

@@ -2,8 +2,8 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use kmesh_api::Reason;
-use kmesh_api::pool::{LEASED, RETIRED};
 use kmesh_api::splice::{ANCHOR, Flow, Offsets};
+use kmesh_orchestration::slot;
 
 use super::exchange::{Held, give_to_anchor, held, pin, split_offsets};
 use super::flow::{before, flow, to_anchor, to_upstream};
@@ -13,6 +13,7 @@ use super::request::{Way, decide};
 use super::response::unwanted;
 use super::{DROP, OTHERS};
 use crate::counter::{count, count_number};
+use crate::slot::word;
 
 /// A packet of the client.
 #[inline(never)]
@@ -200,8 +201,7 @@ fn breaks_off(packet: &mut Packet, flow: &mut Flow) -> i32 {
 
 #[inline(always)]
 fn abandon(held: &mut Held, flow: &Flow) {
-    if held.is_of(flow) && held.upstream.state == LEASED && held.upstream.done != flow.lease {
-        held.upstream.state = RETIRED;
+    if slot::abandon(&word(held.upstream), flow.lease) {
         count(Reason::ClientGone);
     }
 }

@@ -1,19 +1,18 @@
 //! The holder of an exchange changes: at a request's first byte, and when nothing is under way.
 
-use core::sync::atomic::{Ordering, compiler_fence};
-
 use kmesh_api::Reason;
 use kmesh_api::exchange::Client;
-use kmesh_api::head::flag;
 use kmesh_api::limits::LEASE_TRIES;
-use kmesh_api::pool::{ALIVE, FREE, LEASED, PoolKey, RETIRED, Upstream};
+use kmesh_api::pool::{PoolKey, Upstream};
 use kmesh_api::splice::{ANCHOR, Flow, FlowKey, Offsets, Seam, framing};
 
 use kmesh_orchestration::http1::begin_response;
+use kmesh_orchestration::slot;
 
 use super::flow::{before, copy_to_anchor, locked, seam};
 use super::packet::Packet;
-use crate::lease::{give_back, pop, upstream};
+use crate::lease::{begin, give_back, pop, take};
+use crate::slot::{seen, upstream, word};
 
 /// The upstream that holds the client's exchange.
 pub(super) struct Held {
@@ -42,7 +41,7 @@ impl Held {
     /// Whether the flow still has the lease.
     #[inline(always)]
     pub(super) fn is_of(&self, flow: &Flow) -> bool {
-        self.upstream.client == flow.cookie && self.upstream.lease == flow.lease
+        seen(self.upstream).lease() == flow.lease
     }
 
     /// Whether the exchange is over for a client that acknowledges `ack`: the request was sent and acknowledged, and the client has the response.
@@ -57,7 +56,7 @@ impl Held {
         self.seam.complete != 0
             && flow.closing == 0
             && !before(has, self.seam.end)
-            && self.upstream.sending == 0
+            && !seen(self.upstream).is_sending()
             && flow.acknowledged == sent
     }
 
@@ -70,11 +69,7 @@ impl Held {
         self.seam.next_out = sequence.wrapping_add(flow.offsets.out);
         self.seam.next_in = ack.wrapping_sub(flow.offsets.inward);
         self.seam.owed = u32::from(owed);
-        // Before anyone else can take it.
-        compiler_fence(Ordering::Release);
-        if self.upstream.state == LEASED {
-            give_back(self.upstream, self.slot);
-        }
+        give_back(self.upstream, self.slot, flow.lease);
     }
 }
 
@@ -139,19 +134,22 @@ pub(super) fn lease(
         // The anchor has not seen the end of the handshake yet.
         return Err(Reason::UserPending);
     }
-    let slot = find(pool, flow.options)?;
+    let (slot, lease) = find(pool, flow.options)?;
     let (Some(upstream), Some(seam)) = (upstream(slot), seam(slot)) else {
         return Err(Reason::NoUpstream);
     };
+    occupy(seam, &packet.key);
+    begin_response(&mut upstream.head);
+    if !begin(upstream, client, flow.cookie, lease) {
+        return Err(Reason::NoUpstream);
+    }
     leave_holder(packet, flow, sequence, ack);
-    take(upstream, seam, flow, &packet.key, client);
     let offsets = Offsets {
         out: seam.next_out.wrapping_sub(sequence),
         inward: ack.wrapping_sub(seam.next_in),
         time_out: seam.time_base.wrapping_sub(flow.time_base),
         time_in: flow.time_seen.wrapping_sub(seam.time_seen),
     };
-    let lease = upstream.lease;
     locked(flow, |flow| {
         flow.holder = slot;
         flow.lease = lease;
@@ -162,9 +160,9 @@ pub(super) fn lease(
     Ok(())
 }
 
-/// Takes an upstream that the flow can have out of its pool. Entries whose connection died, or negotiated other options, are retired on the way.
+/// Takes an upstream that the flow can have; its slot and the lease that may begin. Entries whose connection died, or negotiated other options, are retired on the way.
 #[inline(always)]
-fn find(pool: &PoolKey, options: u32) -> Result<u32, Reason> {
+fn find(pool: &PoolKey, options: u32) -> Result<(u32, u64), Reason> {
     // Dead entries are rare; after LEASE_TRIES of them user space serves the request and cleans up.
     for _ in 0..LEASE_TRIES {
         let Some(slot) = pop(pool) else {
@@ -173,16 +171,13 @@ fn find(pool: &PoolKey, options: u32) -> Result<u32, Reason> {
         let (Some(upstream), Some(seam)) = (upstream(slot), seam(slot)) else {
             return Err(Reason::NoUpstream);
         };
-        if upstream.dead == ALIVE
-            && upstream.state == FREE
-            && upstream.pod == pool.pod
-            && upstream.endpoint == pool.endpoint
-            && seam.cookie != 0
-            && seam.options == options
-        {
-            return Ok(slot);
+        let Some(lease) = take(upstream, pool) else {
+            continue;
+        };
+        if seam.cookie != 0 && seam.options == options {
+            return Ok((slot, lease));
         }
-        upstream.state = RETIRED;
+        slot::discard(&word(upstream), lease);
     }
     Err(Reason::NoUpstream)
 }
@@ -214,23 +209,12 @@ fn acknowledge_anchor(packet: &mut Packet, flow: &mut Flow) {
     flow.anchor_acknowledged = flow.anchor_in;
 }
 
+/// The seam of a taken slot is the client's.
 #[inline(always)]
-fn take(upstream: &mut Upstream, seam: &mut Seam, flow: &Flow, key: &FlowKey, client: &Client) {
+fn occupy(seam: &mut Seam, key: &FlowKey) {
     seam.client = *key;
     seam.framing = framing::HEAD;
     seam.framed = seam.next_in;
     seam.complete = 0;
     seam.owed = 0;
-    upstream.client = flow.cookie;
-    // The controller looks meanwhile (`Record::open_lease`).
-    compiler_fence(Ordering::Release);
-    upstream.lease = upstream.lease.wrapping_add(1);
-    upstream.remaining = 0;
-    upstream.answered = 0;
-    upstream.pipelined = 0;
-    upstream.sends = 0;
-    begin_response(&mut upstream.head);
-    upstream.sending = u32::from(client.remaining > 0 || client.following != 0);
-    upstream.head_request = u32::from(client.head.flags & flag::HEAD_METHOD != 0);
-    upstream.state = LEASED;
 }

@@ -12,7 +12,7 @@ use kmesh_api::splice::Flow;
 use kmesh_api::{Image, Reason};
 use kmesh_orchestration::http1::chunked::{self, Followed, Source};
 use kmesh_orchestration::http1::{Length, Outcome, admit, begin_request, request_length, scan};
-use kmesh_orchestration::{decide as choose, listener};
+use kmesh_orchestration::{decide as choose, listener, slot};
 
 use super::cut::cut;
 use super::exchange::{held, lease};
@@ -22,6 +22,7 @@ use crate::counter::count;
 use crate::dice::KernelDice;
 use crate::generation;
 use crate::maps::{ANSWERED, WAITING};
+use crate::slot::word;
 
 /// What becomes of the packet.
 pub(super) enum Way {
@@ -349,9 +350,8 @@ fn sent(flow: &Flow, client: &Client) {
     if client.remaining == 0
         && client.following == 0
         && let Some(held) = held(flow)
-        && held.is_of(flow)
     {
-        held.upstream.sending = 0;
+        slot::sent(&word(held.upstream), flow.lease);
     }
 }
 

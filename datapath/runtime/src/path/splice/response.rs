@@ -6,17 +6,20 @@
 use kmesh_api::Image;
 use kmesh_api::head::{flag, phase};
 use kmesh_api::limits::RESPONSE_HEAD_MAX;
-use kmesh_api::pool::{ALIVE, UNWANTED, Upstream};
+use kmesh_api::pool::Upstream;
+use kmesh_api::slot::UNWANTED;
 use kmesh_api::splice::{Seam, framing};
 use kmesh_orchestration::http1::chunked::{self, Followed};
 use kmesh_orchestration::http1::{Length, Outcome, begin_response, response_length, scan, slide};
 use kmesh_orchestration::repeat::{Body, repeat};
+use kmesh_orchestration::slot;
 
 use super::flow::{before, later};
 use super::packet::Packet;
 use super::request::{Payload, copy};
 use super::work::{known, learn};
 use crate::generation;
+use crate::slot::{seen, word};
 
 /// What following came to.
 pub(super) enum Framed {
@@ -189,7 +192,6 @@ fn chunks(packet: &Packet, upstream: &mut Upstream, seam: &mut Seam, at: u32) ->
 /// The connection is not leased again.
 #[inline(always)]
 pub(super) fn unwanted(upstream: &mut Upstream) {
-    if upstream.dead == ALIVE {
-        upstream.dead = UNWANTED;
-    }
+    let lease = seen(upstream).lease();
+    slot::mark(&word(upstream), lease, UNWANTED);
 }

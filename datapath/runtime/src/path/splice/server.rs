@@ -2,8 +2,10 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use kmesh_api::Reason;
-use kmesh_api::pool::{DEAD, LEASED, LINGERING, USER, Upstream};
+use kmesh_api::pool::Upstream;
+use kmesh_api::slot::{DEAD, LEASED, LINGERING, TAKEN, USER};
 use kmesh_api::splice::{Flow, Seam, framing};
+use kmesh_orchestration::slot;
 
 use super::flow::{before, flow, from_upstream, go, later, locked, seam};
 use super::open::negotiated;
@@ -11,8 +13,8 @@ use super::packet::{Packet, flag};
 use super::response::{Framed, follow, unwanted};
 use super::{DROP, NEXT};
 use crate::counter::count;
-use crate::lease::upstream;
 use crate::maps::RELAYS;
+use crate::slot::{seen, upstream, word};
 
 /// A packet from the server of a slot.
 #[inline(never)]
@@ -28,7 +30,7 @@ pub(super) fn arrives(skb: *mut __sk_buff, slot: u32) -> i32 {
         answered(packet, seam);
         return NEXT;
     }
-    match upstream.state {
+    match seen(upstream).state() {
         USER => {
             track(packet, seam);
             NEXT
@@ -82,7 +84,8 @@ fn idle(packet: &Packet, slot: u32, upstream: &mut Upstream, seam: &mut Seam) {
 /// Nobody leases it again, and whoever waits for its answer is told.
 #[inline(always)]
 fn dead(slot: u32, upstream: &mut Upstream) {
-    upstream.dead = DEAD;
+    let lease = seen(upstream).lease();
+    slot::mark(&word(upstream), lease, DEAD);
     // Should the buffer be full, the reaper finds the state.
     let _ = RELAYS.output(slot, 0);
 }
@@ -99,7 +102,7 @@ fn leased(
         dead(slot, upstream);
         return DROP;
     };
-    if flow.holder != slot || upstream.client != flow.cookie || upstream.lease != flow.lease {
+    if flow.holder != slot || seen(upstream).lease() != flow.lease {
         return DROP;
     }
     let flags = packet.flags();
@@ -189,7 +192,8 @@ pub(super) fn own(skb: *mut __sk_buff, slot: u32) -> i32 {
     let packet = &mut packet;
     packet.read_options();
     let flags = packet.flags();
-    if upstream.state == USER && flags & flag::RST == 0 {
+    let state = seen(upstream).state();
+    if state == USER && flags & flag::RST == 0 {
         let next = packet
             .sequence()
             .wrapping_add(packet.length)
@@ -197,7 +201,7 @@ pub(super) fn own(skb: *mut __sk_buff, slot: u32) -> i32 {
         seam.next_out = later(seam.next_out, next);
         return NEXT;
     }
-    if upstream.state == LEASED && flags & flag::RST == 0 {
+    if (state == LEASED || state == TAKEN) && flags & flag::RST == 0 {
         return DROP;
     }
     let (sequence, ack, window) = (packet.sequence(), packet.acknowledged(), packet.window());
