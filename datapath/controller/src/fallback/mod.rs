@@ -5,6 +5,7 @@
 
 mod accept;
 mod anchor;
+mod back;
 mod body;
 mod carry;
 mod exchange;
