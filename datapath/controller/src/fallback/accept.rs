@@ -49,7 +49,9 @@ pub async fn accept(node: Arc<Node>, pod: Arc<Pod>, listener: TcpListener) {
             }
             Err(error) => {
                 // Out of descriptors or memory, or the client is gone again: others can still be accepted, later.
-                warn!(pod = pod.spec.name, %error, "an anchored connection was lost");
+                if let Some(before) = pod.misconduct.allows() {
+                    warn!(pod = pod.spec.name, %error, before, "anchored connections are lost");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
