@@ -71,7 +71,7 @@ pub(crate) struct Mesh {
     pub(crate) client: Agent,
     pub(crate) servers: Vec<(String, Child)>,
     pub(crate) dir: tempfile::TempDir,
-    name: String,
+    pub(crate) name: String,
     pods_name: &'static str,
 }
 
