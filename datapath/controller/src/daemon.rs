@@ -23,7 +23,7 @@ use crate::node::Node;
 use crate::path::Path as RequestPath;
 use crate::replace::{self, Offer, Successor};
 use crate::supervise::Supervisor;
-use crate::{pods, rundir, splice, systemd, upstream};
+use crate::{rundir, splice, systemd, upstream};
 
 /// Largest pods file that is read, bytes.
 const PODS_FILE_MAX: u64 = 16 << 20;

@@ -211,7 +211,7 @@ fn report(config: Option<PathBuf>) -> Result<u8> {
     let mut text = String::new();
     for requirement in check() {
         let verdict = requirement.failure.as_deref().unwrap_or("ok");
-        met &= requirement.failure.is_none();
+        met &= requirement.optional || requirement.failure.is_none();
         text += &format!(
             "{:24} {:55} {verdict}\n",
             requirement.name, requirement.purpose

@@ -52,7 +52,7 @@ fn mesh(test: &str, change: impl FnOnce(&mut Command)) -> Mesh {
     mesh.enrol(&LOCAL);
     let mut command = mesh.command(&mesh.name);
     change(&mut command);
-    mesh.daemon = Some(mesh.launch_command(&mesh.name, command));
+    mesh.daemon = Some(mesh.launch_command(command));
     for server in SERVERS {
         mesh.serve(server);
     }

@@ -65,7 +65,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn broken(error: hyper::Error) -> Self {
+    pub(super) fn broken(error: hyper::Error) -> Self {
         let reason = std::error::Error::source(&error)
             .and_then(|source| source.downcast_ref::<h2::Error>())
             .and_then(h2::Error::reason);

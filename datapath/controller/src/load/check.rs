@@ -13,6 +13,8 @@ pub struct Requirement {
     pub name: String,
     /// What it is needed for.
     pub purpose: &'static str,
+    /// Whether the daemon does without it unless it is asked for (`--path splice`).
+    pub optional: bool,
     /// Why it is not met; `None` if it is.
     pub failure: Option<String>,
 }
@@ -34,7 +36,9 @@ pub fn check() -> Vec<Requirement> {
     ));
     for name in PROGRAMS.iter().chain(SPLICE).copied() {
         let outcome = load_program(&mut ebpf, name).map_err(|error| chain(&error));
-        found.push(requirement(name, purpose(name), outcome));
+        let mut program = requirement(name, purpose(name), outcome);
+        program.optional = SPLICE.contains(&name);
+        found.push(program);
     }
     found
 }
@@ -49,7 +53,7 @@ fn purpose(program: &str) -> &'static str {
         "msg_client_request" => "sk_msg: per-request routing",
         "msg_server_response" => "sk_msg: same-node responses",
         "skb_upstream_response" => "sk_skb: responses from other nodes",
-        "tc_pod_egress" | "tc_pod_ingress" => "tc: spliced connections",
+        "tc_pod_egress" | "tc_pod_ingress" => "tc: packets, with --path splice",
         _ => "test-run: upstream pools",
     }
 }
@@ -58,6 +62,7 @@ fn requirement(name: &str, purpose: &'static str, met: Result<(), String>) -> Re
     Requirement {
         name: name.to_owned(),
         purpose,
+        optional: false,
         failure: met.err(),
     }
 }

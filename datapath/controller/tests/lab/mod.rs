@@ -319,13 +319,13 @@ impl Mesh {
     pub(crate) fn launch_as(&self, name: &str, more: &[&str]) -> Daemon {
         let mut command = self.command(name);
         command.args(more);
-        self.launch_command(name, command)
+        self.launch_command(command)
     }
 
     /// Starts a daemon by a command that the caller has changed, and waits until it is ready.
-    pub(crate) fn launch_command(&self, name: &str, command: Command) -> Daemon {
+    pub(crate) fn launch_command(&self, command: Command) -> Daemon {
         let child = self.lab.spawn(quiet(command)).unwrap();
-        Daemon::ready(child, name).unwrap_or_else(|| {
+        Daemon::ready(child).unwrap_or_else(|| {
             panic!(
                 "kmeshd did not start: {}",
                 fs::read_to_string(self.log_path()).unwrap()
