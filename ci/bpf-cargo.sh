@@ -4,6 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 command=$1
 shift
+# As datapath/object/build.rs says.
+export RUSTC_BOOTSTRAP=aya_ebpf,kmesh_runtime
 runner=()
 if command -v rustup >/dev/null; then
     runner=(rustup run bpf)

@@ -32,8 +32,14 @@ fn main() -> Result<()> {
     println!("cargo:rerun-if-changed={}", linker.display());
     // aya-ebpf and the runtime need one unstable feature on that target, inline assembly. By name: `1` would also turn build-std on. Only
     // there, and not in `.cargo/config.toml`: many build scripts run again when this variable changes.
-    // SAFETY: this program has one thread.
-    unsafe { env::set_var("RUSTC_BOOTSTRAP", "aya_ebpf,kmesh_runtime") };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this program has one thread, and the library that builds takes it from the environment"
+    )]
+    // SAFETY: as above.
+    unsafe {
+        env::set_var("RUSTC_BOOTSTRAP", "aya_ebpf,kmesh_runtime");
+    };
     let runtime = crates.join("runtime");
     let package = Package {
         name: "kmesh-runtime",

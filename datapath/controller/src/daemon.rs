@@ -120,12 +120,11 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
     daemon.configuration.apply(&daemon.node).await?;
     let pods = Followed::new(&daemon.options.pods, asked);
     let list = daemon.read_pods().await?;
-    let (socket, predecessor) = match socket {
-        Some(socket) => (socket, None),
-        None => {
-            let predecessor = Successor::announce(&run_dir, &name).await?;
-            (own()?, predecessor)
-        }
+    let (socket, predecessor) = if let Some(socket) = socket {
+        (socket, None)
+    } else {
+        let predecessor = Successor::announce(&run_dir, &name).await?;
+        (own()?, predecessor)
     };
     daemon.enrolment.follow(list, FIRST_PODS).await;
     if let Some(predecessor) = predecessor {

@@ -1,5 +1,6 @@
 //! `kmeshd`: the node daemon.
 
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -105,7 +106,7 @@ fn main() -> ExitCode {
 fn code_of(error: &anyhow::Error) -> Option<u8> {
     error
         .chain()
-        .any(|cause| cause.is::<kmesh_config::ConfigError>())
+        .any(<dyn std::error::Error>::is::<kmesh_config::ConfigError>)
         .then_some(exit::USAGE)
 }
 
@@ -212,13 +213,14 @@ fn report(config: Option<PathBuf>) -> Result<u8> {
     for requirement in check() {
         let verdict = requirement.failure.as_deref().unwrap_or("ok");
         met &= requirement.optional || requirement.failure.is_none();
-        text += &format!(
-            "{:24} {:55} {verdict}\n",
+        writeln!(
+            text,
+            "{:24} {:55} {verdict}",
             requirement.name, requirement.purpose
-        );
+        )?;
     }
     if let Some(path) = compiled {
-        text += &format!("{:24} {:55} ok\n", "configuration", path.display());
+        writeln!(text, "{:24} {:55} ok", "configuration", path.display())?;
     }
     say(&text)?;
     Ok(if met { exit::HELD } else { exit::UNFIT })

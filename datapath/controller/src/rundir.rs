@@ -67,7 +67,6 @@ pub fn locks(run_dir: &Path) -> Result<PathBuf, FolderError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -65,7 +65,7 @@ impl Supervisor {
                     pauses = Backoff::new(first, Duration::from_secs(1));
                 }
                 own.ended(what, &end);
-                sleep(pauses.next()).await;
+                sleep(pauses.pause()).await;
                 if let Some(ends) = own.down().get_mut(what) {
                     ends.is_down = false;
                 }
@@ -91,15 +91,15 @@ impl Supervisor {
 pub fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         let text = panic.payload_as_str().unwrap_or("something");
-        match panic.location() {
-            Some(place) => error!("panic at {place}: {text}"),
-            None => error!("panic: {text}"),
+        if let Some(place) = panic.location() {
+            error!("panic at {place}: {text}");
+        } else {
+            error!("panic: {text}");
         }
     }));
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -4,7 +4,7 @@
     reason = "a test fails by panicking, in its own functions too"
 )]
 
-mod lab;
+use crate::lab;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
@@ -404,7 +404,7 @@ fn no_listed_capability_can_be_spared() {
                 }
             }
             let child = mesh.lab.spawn(command).unwrap();
-            let Some(_daemon) = Daemon::ready(child, &mesh.name) else {
+            let Some(_daemon) = Daemon::ready(child) else {
                 return false;
             };
             let status = mesh.status();

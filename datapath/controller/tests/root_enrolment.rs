@@ -5,7 +5,7 @@
     reason = "a test fails by panicking, in its own functions too"
 )]
 
-mod lab;
+use crate::lab;
 
 use std::fs;
 use std::os::unix::fs::symlink;

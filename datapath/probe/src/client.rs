@@ -127,7 +127,6 @@ fn body(answer: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

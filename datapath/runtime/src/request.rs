@@ -31,8 +31,8 @@ use crate::large;
 use crate::maps::{CLIENT, SPILLED};
 use crate::message::{copy, follow, redirect, redirect_to_anchor, sender};
 use crate::owed::{is_owed, wait_for};
-use crate::unfolded::unfolded;
 use crate::slot::{upstream, word};
+use crate::unfolded::unfolded;
 
 const PASS: u32 = sk_action::SK_PASS;
 

@@ -16,9 +16,9 @@ use crate::counter::count;
 use crate::generation;
 use crate::maps::{CLIENTS, SLOTS};
 use crate::overlap::trim;
-use crate::unfolded::{ONE, unfolded};
 use crate::response::{advance, begin, leaseholder, out_of_turn, relay};
 use crate::slot::{upstream, word};
+use crate::unfolded::{ONE, unfolded};
 
 const PASS: u32 = sk_action::SK_PASS;
 

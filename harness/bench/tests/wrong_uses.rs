@@ -20,6 +20,7 @@ enum As {
     Full,
 }
 
+#[derive(Clone, Copy)]
 struct Case {
     program: &'static str,
     line: &'static str,

@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn patience_is_what_the_variable_says() {
         assert_eq!(base_patience(None), PATIENCE);
-        assert_eq!(base_patience(Some("240")), Duration::from_secs(240));
+        assert_eq!(base_patience(Some("250")), Duration::from_secs(250));
         assert!(std::panic::catch_unwind(|| base_patience(Some("long"))).is_err());
     }
 

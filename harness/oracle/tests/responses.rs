@@ -1,7 +1,6 @@
 //! The edge corpus of what servers send: recorded verdicts are what Envoy says now, and the kernel passes nothing on that Envoy does not.
 //!
 //! `EDGE_RECORD=1 cargo test -p kmesh-oracle --test responses` records anew.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -19,7 +19,7 @@ impl Backoff {
     }
 
     /// The next pause.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(self.longest);
         pause
@@ -33,7 +33,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest() {
         let mut pauses = Backoff::new(Duration::from_millis(50), Duration::from_millis(300));
-        let first: Vec<u128> = (0..5).map(|_| pauses.next().as_millis()).collect();
+        let first: Vec<u128> = (0..5).map(|_| pauses.pause().as_millis()).collect();
         assert_eq!(first, [50, 100, 200, 300, 300]);
     }
 }

@@ -53,7 +53,6 @@ impl Drop for Lock {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::thread;

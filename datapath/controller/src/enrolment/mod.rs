@@ -264,7 +264,7 @@ impl Enrolment {
             if done {
                 return;
             }
-            let _ = timeout(pauses.next(), again).await;
+            let _ = timeout(pauses.pause(), again).await;
         }
     }
 
@@ -273,19 +273,17 @@ impl Enrolment {
         let opening = Candidate::open(spec.clone(), self.path);
         tokio::pin!(opening);
         let candidate = loop {
-            match timeout(SLOW, &mut opening).await {
-                Ok(opened) => break opened?,
-                Err(_) => {
-                    let seconds = begin.elapsed().as_secs();
-                    let why = format!(
-                        "pod {}: {} or {} has not opened for {seconds} s",
-                        spec.name,
-                        spec.netns.display(),
-                        spec.cgroup.display()
-                    );
-                    self.state_failure(&spec.name, Some(why));
-                }
+            if let Ok(opened) = timeout(SLOW, &mut opening).await {
+                break opened?;
             }
+            let seconds = begin.elapsed().as_secs();
+            let why = format!(
+                "pod {}: {} or {} has not opened for {seconds} s",
+                spec.name,
+                spec.netns.display(),
+                spec.cgroup.display()
+            );
+            self.state_failure(&spec.name, Some(why));
         };
         self.settle(candidate)
     }
@@ -455,7 +453,9 @@ impl Enrolment {
         let (theirs, own): (Vec<_>, Vec<_>) = state
             .enrolled()
             .partition(|pod| cgroups.contains(&pod.cgroup));
-        theirs.iter().for_each(|pod| pod.forgo_connects());
+        for pod in &theirs {
+            pod.forgo_connects();
+        }
         own.iter().map(|pod| pod.spec.name.clone()).collect()
     }
 }

@@ -72,12 +72,11 @@ impl Followed {
                 return;
             }
             let told = async {
-                match self.told.as_mut() {
-                    Some(told) => timeout(LOOK, told.wait()).await.unwrap_or(Ok(())),
-                    None => {
-                        sleep(LOOK).await;
-                        Ok(())
-                    }
+                if let Some(told) = self.told.as_mut() {
+                    timeout(LOOK, told.wait()).await.unwrap_or(Ok(()))
+                } else {
+                    sleep(LOOK).await;
+                    Ok(())
                 }
             };
             tokio::select! {
@@ -156,7 +155,6 @@ impl Told {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
 

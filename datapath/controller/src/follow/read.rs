@@ -87,7 +87,6 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt as _;

@@ -110,7 +110,7 @@ async fn keep(
         error!(
             "the guard is lost, another one is started, services are open if this daemon is killed meanwhile: {error:#}"
         );
-        sleep(pauses.next()).await;
+        sleep(pauses.pause()).await;
     }
 }
 

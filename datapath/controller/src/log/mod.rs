@@ -193,7 +193,6 @@ pub fn counts() -> LogCounts {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::io::Read as _;
 

@@ -31,7 +31,9 @@ impl Garbled {
             let inner = error
                 .downcast_ref::<io::Error>()
                 .and_then(io::Error::get_ref);
-            if error.is::<Self>() || inner.is_some_and(|inner| inner.is::<Self>()) {
+            if error.is::<Self>()
+                || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<Self>)
+            {
                 return true;
             }
             cause = error.source();

@@ -111,10 +111,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Back<S> {
             this.held.extend_from_slice(&buffer.filled()[before..]);
             buffer.set_filled(before);
             if read == 0 {
-                return Poll::Ready(match this.held.is_empty() {
-                    true => Ok(()),
-                    // A head that breaks off.
-                    false => Err(Garbled.into()),
+                return Poll::Ready(if this.held.is_empty() {
+                    Ok(())
+                } else {
+                    Err(Garbled.into())
                 });
             }
         }
@@ -140,7 +140,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Back<S> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use tokio::io::AsyncReadExt as _;
 
