@@ -1,4 +1,8 @@
 //! What the root tests share: a lab with pods, servers and a daemon, and waiting for conditions.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its own functions too"
+)]
 
 pub(crate) mod agent;
 pub(crate) mod config;
