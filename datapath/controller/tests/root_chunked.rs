@@ -1,9 +1,5 @@
 //! Chunked bodies: one that comes whole stays in the kernel, one that comes in pieces is user space's, and either way the kernel
 //! knows where the next message begins.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in its own functions too"
-)]
 
 use crate::lab;
 

@@ -1,8 +1,4 @@
 //! Configuration and pods as files: bad ones are refused by name and change nothing, good ones take effect under load.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in its own functions too"
-)]
 
 use crate::lab;
 

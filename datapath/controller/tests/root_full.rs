@@ -1,10 +1,6 @@
 //! Maps that are full: what does not fit is served in user space or refused, never wrong, and a counter tells.
 //!
 //! The maps have a few entries only (`--map-size`), so that a few clients fill them.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in its own functions too"
-)]
 
 use crate::lab;
 

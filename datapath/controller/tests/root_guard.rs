@@ -1,8 +1,4 @@
 //! What becomes of new connections when the daemon is killed: as declared.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in its own functions too"
-)]
 
 use crate::lab;
 

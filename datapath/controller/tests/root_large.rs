@@ -1,8 +1,4 @@
 //! Bodies beyond what the kernel's path takes: whole, in order and at speed, through TCP and back to the kernel.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, in its own functions too"
-)]
 
 use crate::lab;
 
