@@ -187,7 +187,8 @@ fn a_log_that_cannot_be_written_stops_nothing_and_the_status_says_so() {
         let mut client = mesh.connect();
         eventually("lines are lost", || {
             // For user space, which has something to say about it.
-            for _ in 0..20 {
+            // More lines than a pipe and the queue hold.
+            for _ in 0..500 {
                 assert_eq!(client.get("/one", "connection: te\r\n").server(), "s1");
             }
             let log = mesh.status().log;

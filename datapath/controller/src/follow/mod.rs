@@ -69,6 +69,7 @@ impl Followed {
             let now = stamp(&self.path);
             if now != self.seen {
                 self.seen = now;
+                self.again = false;
                 return;
             }
             let told = async {
@@ -86,6 +87,7 @@ impl Followed {
                 asked = self.asked.changed() => match asked {
                     Ok(()) => {
                         self.seen = stamp(&self.path);
+                        self.again = false;
                         return;
                     }
                     // Nobody can ask any more.
