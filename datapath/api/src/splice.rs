@@ -72,10 +72,8 @@ pub struct Flow {
     pub scale_out: u32,
     /// Shift that the client applies to the windows it is told.
     pub scale_in: u32,
-    /// Largest segment that the client announced, bytes.
+    /// Largest segment that the client may send, bytes: what its anchor announced.
     pub segment: u32,
-    /// The byte after the current request, by the client's sequence number; valid while a lease is open.
-    pub request_end: u32,
     /// What the anchor expects next of the client, in the anchor's numbers.
     pub anchor_out: u32,
     /// The anchor's next byte.
@@ -98,8 +96,6 @@ pub struct Flow {
     pub open: u32,
     /// 1: the client sends no more, and the upstream that holds its exchange was told: the two stay together to the end.
     pub closing: u32,
-    /// Padding; zero.
-    pub reserved: u32,
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 48 && size_of::<Flow>().is_multiple_of(8));
@@ -156,7 +152,7 @@ pub struct Seam {
     pub scale_out: u32,
     /// Shift of the windows that the server announces.
     pub scale_in: u32,
-    /// Largest segment that the server may send, bytes: what this side announced.
+    /// Largest segment that the server takes, bytes: what it announced.
     pub segment: u32,
     /// One of [`framing`].
     pub framing: u32,
@@ -168,6 +164,4 @@ pub struct Seam {
     pub complete: u32,
     /// 1: the server has not been sent the acknowledgement of the last response.
     pub owed: u32,
-    /// Window of the client that held it last, unscaled.
-    pub window: u32,
 }

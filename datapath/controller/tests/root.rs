@@ -24,6 +24,7 @@ mod root_pressure;
 mod root_replace;
 mod root_restart;
 mod root_routing;
+mod root_splice;
 mod root_vanish;
 
 /// `autotests` is off in the manifest, so a file that is not listed above would never be compiled.

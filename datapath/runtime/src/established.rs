@@ -10,16 +10,15 @@ use aya_ebpf::helpers::generated::{bpf_setsockopt, bpf_sk_storage_get, bpf_sock_
 use aya_ebpf::programs::SockOpsContext;
 use core::ffi::c_void;
 use kmesh_api::Reason;
-use kmesh_api::exchange::{Client, SPLICED, Server};
+use kmesh_api::exchange::{SPLICED, Server};
 use kmesh_api::limits::{UPSTREAM_SEGMENTS, UPSTREAMS_MAX};
 use kmesh_api::pod::{Anchored, AnchoredKey};
 use kmesh_api::pool::Connection;
 use kmesh_orchestration::slot;
 
+use crate::client;
 use crate::counter::count;
-use crate::maps::{
-    ANCHORED, ANSWERED, CLIENT, CLIENTS, EXPECTED, GONE, SERVER, SERVERS, SPILLED, WAITING,
-};
+use crate::maps::{ANCHORED, ANSWERED, CLIENTS, EXPECTED, GONE, SERVER, SERVERS, SPILLED, WAITING};
 use crate::path::splice;
 use crate::slot::{upstream, word};
 use crate::sock_ops::{local, remote, socket};
@@ -38,29 +37,12 @@ pub fn callback(ctx: &SockOpsContext) {
     }
 }
 
-#[inline(always)]
-fn client(ctx: &SockOpsContext) -> Option<&'static mut Client> {
-    let socket = socket(ctx);
-    if socket.is_null() {
-        return None;
-    }
-    // SAFETY: `socket` is the context's socket, checked for null.
-    let client = unsafe {
-        bpf_sk_storage_get(
-            (&raw const CLIENT).cast_mut().cast(),
-            socket,
-            core::ptr::null_mut(),
-            0,
-        )
-    };
-    // SAFETY: null or a live value of that map; sockops runs under the socket's lock.
-    unsafe { client.cast::<Client>().as_mut() }
-}
-
 /// An application's connection to its anchor is up: from here on its sends are routed.
 #[inline(always)]
 fn active(ctx: &SockOpsContext) {
-    let Some(client) = client(ctx) else { return };
+    let Some(client) = client::of(socket(ctx)) else {
+        return;
+    };
     if client.anchored == 0 {
         return;
     }
@@ -169,7 +151,9 @@ fn insert(ctx: &SockOpsContext, map: *mut c_void, key: *mut c_void) -> bool {
 /// A client socket closed: an exchange it leaves unfinished ends its lease, as Envoy resets the upstream.
 #[inline(always)]
 fn closed(ctx: &SockOpsContext) {
-    let Some(client) = client(ctx) else { return };
+    let Some(client) = client::of(socket(ctx)) else {
+        return;
+    };
     if client.anchored == 0 {
         return;
     }

@@ -39,6 +39,25 @@ pub(crate) fn route(
     if !caught_up(client, socket) {
         return Err(Reason::UserPending);
     }
+    let key = decide_pool(client, image, generation, total)?;
+    if total > MESSAGE_MAX {
+        lease_large(msg, client, &key, total)
+    } else {
+        lease(msg, client, &key)
+    }
+}
+
+/// Decides on the request in `client.head`, whose path carries `total` bytes: the pool that it takes an upstream of.
+///
+/// # Errors
+/// Why user space must serve it.
+#[inline(always)]
+pub(crate) fn decide_pool(
+    client: &mut Client,
+    image: &Image,
+    generation: u64,
+    total: u64,
+) -> Result<PoolKey, Reason> {
     admit(&client.head, total)?;
     if client.generation != generation {
         let Some(number) = listener::find(image, &client.original) else {
@@ -57,15 +76,10 @@ pub(crate) fn route(
     if generation::current(image) != generation {
         return Err(Reason::Swapped);
     }
-    let key = PoolKey {
+    Ok(PoolKey {
         pod: client.pod,
         endpoint,
-    };
-    if total > MESSAGE_MAX {
-        lease_large(msg, client, &key, total)
-    } else {
-        lease(msg, client, &key)
-    }
+    })
 }
 
 /// Leases an upstream and sends the message to it. Entries whose connection died are retired on the way.

@@ -11,6 +11,7 @@
 
 mod asked;
 pub mod backlog;
+mod client;
 pub mod connect;
 pub mod counter;
 pub mod dice;

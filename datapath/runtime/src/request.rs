@@ -13,7 +13,7 @@
 //! reach the anchor by a redirect to the client's own socket, which is what `SK_PASS` means otherwise.
 
 use aya_ebpf::bindings::{sk_action, sk_msg_md};
-use aya_ebpf::helpers::generated::{bpf_msg_apply_bytes, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::bpf_msg_apply_bytes;
 use aya_ebpf::programs::SkMsgContext;
 use core::ffi::c_void;
 use kmesh_api::Reason;
@@ -24,11 +24,12 @@ use kmesh_orchestration::http1::chunked::{self, Followed};
 use kmesh_orchestration::http1::{Length, Outcome, begin_request, request_length, scan};
 use kmesh_orchestration::slot::{self, Cell as _};
 
+use crate::client;
 use crate::counter::{count, count_number};
 use crate::exchange::route;
 use crate::generation;
 use crate::large;
-use crate::maps::{CLIENT, SPILLED};
+use crate::maps::SPILLED;
 use crate::message::{copy, follow, redirect, redirect_to_anchor, sender};
 use crate::owed::{is_owed, wait_for};
 use crate::slot::{upstream, word};
@@ -44,17 +45,7 @@ pub fn client_request(ctx: &SkMsgContext) -> u32 {
     if socket.is_null() {
         return PASS;
     }
-    // SAFETY: `socket` is the context's socket, checked for null.
-    let client = unsafe {
-        bpf_sk_storage_get(
-            (&raw const CLIENT).cast_mut().cast(),
-            socket,
-            core::ptr::null_mut(),
-            0,
-        )
-    };
-    // SAFETY: null or a live value of that map; the sender holds the socket's lock.
-    let Some(client) = (unsafe { client.cast::<Client>().as_mut() }) else {
+    let Some(client) = client::of(socket) else {
         return PASS;
     };
     if client.anchored == 0 {

@@ -7,6 +7,7 @@ use crate::run::RunError;
 use crate::scenario::ScenarioError;
 use crate::summary::Status;
 pub use kmesh_cli::exit::{FAILED, OUTPUT, UNFIT, USAGE, WRONG};
+use kmesh_dataplanes::DescriptionError;
 use kmesh_streams::lab::CheckError;
 
 /// Ended by the user, by the shell's convention.
@@ -37,7 +38,11 @@ pub fn of_error(error: &anyhow::Error) -> Option<u8> {
 }
 
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if cause.is::<ScenarioError>() || cause.is::<UsageError>() || cause.is::<NoiseError>() {
+    if cause.is::<ScenarioError>()
+        || cause.is::<UsageError>()
+        || cause.is::<NoiseError>()
+        || cause.is::<DescriptionError>()
+    {
         return Some(USAGE);
     }
     if let Some(error) = cause.downcast_ref::<ReadError>() {

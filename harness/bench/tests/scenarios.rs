@@ -364,10 +364,10 @@ fn a_mistake_in_a_sweep_is_refused_at_its_list() {
 }
 
 #[test]
-fn an_unknown_name_lists_the_known_ones() {
+fn an_unknown_name_brings_the_nearest_one() {
     let error = Catalogue::new(scenario_directory())
         .load("http-lb-long61")
         .unwrap_err()
         .to_string();
-    assert!(error.contains("http-lb-long60-max"), "{error}");
+    assert!(error.contains("did you mean http-lb-long60?"), "{error}");
 }

@@ -65,6 +65,7 @@ fn accepts(packet: &Packet, flow: &mut Flow) {
     flow.acknowledged = packet.acknowledged();
     flow.options &= negotiated(packet);
     flow.scale_in = packet.options.scale;
+    flow.segment = packet.options.segment;
     if flow.options & kmesh_api::splice::SCALING == 0 {
         flow.scale_in = 0;
         flow.scale_out = 0;

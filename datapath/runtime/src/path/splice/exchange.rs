@@ -134,7 +134,7 @@ pub(super) fn lease(
         // The anchor has not seen the end of the handshake yet.
         return Err(Reason::UserPending);
     }
-    let (slot, lease) = find(pool, flow.options)?;
+    let (slot, lease) = find(pool, flow.options, flow.segment)?;
     let (Some(upstream), Some(seam)) = (upstream(slot), seam(slot)) else {
         return Err(Reason::NoUpstream);
     };
@@ -160,9 +160,9 @@ pub(super) fn lease(
     Ok(())
 }
 
-/// Takes an upstream that the flow can have; its slot and the lease that may begin. Entries whose connection died, or negotiated other options, are retired on the way.
+/// Takes an upstream that the flow can have; its slot and the lease that may begin. Entries whose connection died, or negotiated other options or take only shorter segments, are retired on the way.
 #[inline(always)]
-fn find(pool: &PoolKey, options: u32) -> Result<(u32, u64), Reason> {
+fn find(pool: &PoolKey, options: u32, segment: u32) -> Result<(u32, u64), Reason> {
     // Dead entries are rare; after LEASE_TRIES of them user space serves the request and cleans up.
     for _ in 0..LEASE_TRIES {
         let Some(slot) = pop(pool) else {
@@ -174,7 +174,7 @@ fn find(pool: &PoolKey, options: u32) -> Result<(u32, u64), Reason> {
         let Some(lease) = take(upstream, pool) else {
             continue;
         };
-        if seam.cookie != 0 && seam.options == options {
+        if seam.cookie != 0 && seam.options == options && seam.segment >= segment {
             return Ok((slot, lease));
         }
         slot::discard(&word(upstream), lease);

@@ -1,10 +1,7 @@
 //! Handshakes: a connection enters the tables with its first packet, and its options are taken from the packets that negotiate them.
 
-use core::ffi::c_void;
-
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_get_socket_cookie;
-use aya_ebpf::helpers::generated::bpf_sk_storage_get;
 use kmesh_api::exchange::{Client, SPLICED};
 use kmesh_api::pod::{Anchored, AnchoredKey};
 use kmesh_api::pool::bpf_spin_lock;
@@ -14,8 +11,9 @@ use kmesh_api::{Address, Reason};
 use super::flow::{flow, peer, seam, to_anchor};
 use super::packet::{Packet, flag};
 use super::{DROP, NEXT};
+use crate::client;
 use crate::counter::count;
-use crate::maps::{ANCHORED, CLIENT, ENTRIES, FLOWS, PEERS, SLOTS};
+use crate::maps::{ANCHORED, ENTRIES, FLOWS, PEERS, SLOTS};
 
 /// Ports that are tried for the far end of an anchor's connection, should clients of one port speak to one address's several ports.
 const PORT_TRIES: u32 = 8;
@@ -85,21 +83,7 @@ pub fn closed(client: &Client, local: Address, remote: Address) {
 pub(super) fn client_of(packet: &Packet) -> Option<&'static mut Client> {
     let skb: *mut __sk_buff = packet.skb();
     // SAFETY: the kernel hands a valid context; the field is a socket or null.
-    let socket: *mut c_void = unsafe { (*skb).__bindgen_anon_2.sk }.cast();
-    if socket.is_null() {
-        return None;
-    }
-    // SAFETY: `socket` is the packet's socket, checked for null; the helper refuses one that is not a full socket.
-    let client = unsafe {
-        bpf_sk_storage_get(
-            (&raw const CLIENT).cast_mut().cast(),
-            socket,
-            core::ptr::null_mut(),
-            0,
-        )
-    };
-    // SAFETY: null or a live value of that map; a socket sends under its lock.
-    unsafe { client.cast::<Client>().as_mut() }
+    client::of(unsafe { (*skb).__bindgen_anon_2.sk }.cast())
 }
 
 /// What enters the tables, in scratch memory: a program's stack has 512 bytes.
@@ -149,7 +133,6 @@ fn enter(packet: &Packet, client: &Client) -> bool {
     flow.options = negotiated(packet);
     flow.scale_out = options.scale;
     flow.scale_in = 0;
-    flow.segment = options.segment;
     flow.anchor_acknowledged = 0;
     flow.anchor_first = 0;
     flow.pinned = 0;
@@ -208,7 +191,6 @@ fn upstream(packet: &Packet, slot: u32, cookie: u64) -> i32 {
     seam.time_base = time_base(packet);
     seam.options = negotiated(packet);
     seam.scale_out = options.scale;
-    seam.segment = options.segment;
     seam.complete = 0;
     seam.owed = 0;
     seam.cookie = cookie;

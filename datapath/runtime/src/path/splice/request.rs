@@ -5,21 +5,20 @@ use core::hint::black_box;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use kmesh_api::exchange::{Client, MODE_KERNEL, MODE_PINNED, MODE_USER, Waiting};
-use kmesh_api::limits::{ENDPOINTS_MAX, HEAD_MAX};
-use kmesh_api::listener::CLASS_ANCHORED;
-use kmesh_api::pool::PoolKey;
+use kmesh_api::limits::HEAD_MAX;
 use kmesh_api::splice::Flow;
 use kmesh_api::{Image, Reason};
 use kmesh_orchestration::http1::chunked::{self, Followed, Source};
-use kmesh_orchestration::http1::{Length, Outcome, admit, begin_request, request_length, scan};
-use kmesh_orchestration::{decide as choose, listener, slot};
+use kmesh_orchestration::http1::{Length, Outcome, begin_request, request_length, scan};
+use kmesh_orchestration::slot;
 
 use super::cut::cut;
 use super::exchange::{held, lease};
 use super::packet::Packet;
+use super::server::dead;
 use super::work::{known, learn};
 use crate::counter::count;
-use crate::dice::KernelDice;
+use crate::exchange::decide_pool;
 use crate::generation;
 use crate::maps::{ANSWERED, WAITING};
 use crate::slot::word;
@@ -99,7 +98,7 @@ fn way(packet: &mut Packet, flow: &mut Flow, client: &mut Client, at: u32) -> Wa
         return if begins {
             lose(client, Reason::TransferEncoding)
         } else {
-            left(client)
+            garbled(flow, client)
         };
     };
     if end < packet.length {
@@ -252,28 +251,7 @@ fn route(
         return Err(Reason::UserPending);
     }
     // Of any size: the bytes have the two ends' own flow control.
-    admit(&client.head, 0)?;
-    if client.generation != generation {
-        let Some(number) = listener::find(image, &client.original) else {
-            return Err(Reason::NoListener);
-        };
-        client.listener = number;
-        client.generation = generation;
-    }
-    let governed = listener::at(image, client.listener);
-    if governed.class != CLASS_ANCHORED {
-        return Err(Reason::NoListener);
-    }
-    let choice = choose(image, governed.target, &client.head, &mut KernelDice)
-        .map_err(|undecided| undecided.reason)?;
-    let endpoint = image.endpoints[choice.endpoint as usize & (ENDPOINTS_MAX - 1)].id;
-    if generation::current(image) != generation {
-        return Err(Reason::Swapped);
-    }
-    let pool = PoolKey {
-        pod: client.pod,
-        endpoint,
-    };
+    let pool = decide_pool(client, image, generation, 0)?;
     lease(packet, flow, client, &pool)
 }
 
@@ -322,6 +300,21 @@ fn lose(client: &mut Client, reason: Reason) -> Way {
     client.passed = client.passed.wrapping_add(1);
     client.mode = MODE_PINNED;
     Way::Pin(reason as u32)
+}
+
+/// A chunked body went wrong in its middle: user space answers if it has the request, and otherwise ends the exchange, whose server never gets the rest.
+#[inline(always)]
+fn garbled(flow: &Flow, client: &mut Client) -> Way {
+    if client.mode == MODE_USER {
+        return left(client);
+    }
+    count(Reason::TransferEncoding);
+    if let Some(held) = held(flow)
+        && held.is_of(flow)
+    {
+        dead(held.slot, held.upstream);
+    }
+    Way::Nowhere
 }
 
 /// A packet ends one request, before offset `end`, and begins another. An upstream must not get the second: it is cut off, and the client, whose

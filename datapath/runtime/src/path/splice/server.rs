@@ -49,6 +49,7 @@ fn answered(packet: &Packet, seam: &mut Seam) {
     seam.next_in = packet.sequence().wrapping_add(1);
     seam.options &= negotiated(packet);
     seam.scale_in = packet.options.scale;
+    seam.segment = packet.options.segment;
     if seam.options & kmesh_api::splice::SCALING == 0 {
         seam.scale_in = 0;
         seam.scale_out = 0;
@@ -83,7 +84,7 @@ fn idle(packet: &Packet, slot: u32, upstream: &mut Upstream, seam: &mut Seam) {
 
 /// Nobody leases it again, and whoever waits for its answer is told.
 #[inline(always)]
-fn dead(slot: u32, upstream: &mut Upstream) {
+pub(super) fn dead(slot: u32, upstream: &mut Upstream) {
     let lease = seen(upstream).lease();
     slot::mark(&word(upstream), lease, DEAD);
     // Should the buffer be full, the reaper finds the state.
