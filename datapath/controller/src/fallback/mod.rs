@@ -14,6 +14,7 @@ mod head;
 mod headers;
 mod local;
 mod mirror;
+mod phrase;
 mod plan;
 mod relay;
 mod reply;
