@@ -1,33 +1,36 @@
-//! The daemon: loads, enrols, follows its files, cleans up.
+//! The daemon: what it consists of, in which order it begins, and how it ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use kmesh_api::limits::PODS_MAX;
-use kmesh_config::{Classes, Identities};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::unix::AsyncFd;
-use tokio::net::UnixListener;
+use kmesh_config::Classes;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::fallback::accept;
-use crate::generation::{Generation, swap};
-use crate::guard::{self, Guard};
+use crate::admin::{Calls, DAEMON, Socket, serve};
+use crate::configuration::Configuration;
+use crate::enrolment::{Enrolment, List};
+use crate::follow::{self, FileError, Followed};
+use crate::guard::{self, Guard, Launch};
 use crate::load::{Datapath, MapSize};
 use crate::node::Node;
 use crate::path::Path as RequestPath;
-use crate::pods::{self, Pod, PodSpec};
-use crate::replace::{self, Successor};
-use crate::{splice, status, upstream};
+use crate::replace::{self, Offer, Successor};
+use crate::supervise::Supervisor;
+use crate::{rundir, splice, systemd, upstream};
+
+/// Largest pods file that is read, bytes.
+const PODS_FILE_MAX: u64 = 16 << 20;
+/// How long pods that do not open keep the daemon from being ready, and from taking over.
+const FIRST_PODS: Duration = Duration::from_secs(10);
+/// How long pods that do not open keep others from being released.
+const NEW_PODS: Duration = Duration::from_secs(1);
 
 /// What `kmeshd run` is told.
 #[derive(Clone, Debug)]
@@ -38,6 +41,8 @@ pub struct Options {
     pub pods: PathBuf,
     /// Name under which `kmeshctl` finds the daemon.
     pub name: String,
+    /// The folder of sockets and locks.
+    pub run_dir: PathBuf,
     /// Whether HTTP listeners are treated as TCP.
     pub l4: bool,
     /// What carries the requests of anchored connections.
@@ -52,138 +57,266 @@ pub struct Options {
     pub map_sizes: Vec<MapSize>,
 }
 
-struct Enrolled {
-    pod: Arc<Pod>,
-    anchors: Vec<AbortHandle>,
-}
-
-impl Drop for Enrolled {
-    fn drop(&mut self) {
-        self.anchors.iter().for_each(AbortHandle::abort);
-    }
-}
-
-#[derive(Default)]
-struct State {
-    identities: Identities,
-    pods: BTreeMap<String, Enrolled>,
-    refused: BTreeMap<&'static str, String>,
-}
-
 /// A running daemon.
 pub struct Daemon {
     /// What it was told.
     pub options: Options,
     /// The node it drives.
     pub node: Arc<Node>,
-    state: Mutex<State>,
+    /// Its pods.
+    pub enrolment: Arc<Enrolment>,
+    /// Its tasks.
+    pub supervisor: Arc<Supervisor>,
+    configuration: Arc<Configuration>,
+    /// Why the newest files were refused, if they were.
+    refused: Mutex<BTreeMap<&'static str, String>>,
     /// A successor takes over.
     leaving: AtomicBool,
-    /// The task that answers `kmeshctl`.
+    /// Successors that ask for room.
+    pub offers: mpsc::Sender<Offer>,
+    /// The task that accepts calls.
     status: Mutex<Option<JoinHandle<()>>>,
-    /// What stays when this daemon is killed, if anything is to.
-    guard: Mutex<Option<Guard>>,
 }
 
-/// Runs until SIGTERM or SIGINT; `ready` is called when every pod is enrolled.
+/// Runs until SIGTERM or SIGINT; `ready` is called when every pod was tried.
 ///
 /// # Errors
-/// If the kernel, the configuration or a pod is refused at the start. Later refusals are reported and the running
-/// configuration stays.
+/// If the kernel or a file is refused at the start. Later refusals are reported and what runs goes on.
 pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
-    let name = options.name.clone();
-    let drain = options.drain;
-    let names = || {
-        let names = || io::Result::Ok((status::listen(&name)?, replace::listen(&name)?));
-        names().with_context(|| {
-            format!("another kmeshd named {name} is running; give this one another --name, or --replace it")
+    let (name, run_dir) = (options.name.clone(), options.run_dir.clone());
+    // Before anything is loaded, unless somebody has to be asked for it.
+    let own = || {
+        Socket::listen(&run_dir, &name, DAEMON).with_context(|| {
+            format!(
+                "kmeshd named {name}: give this one another --name, or --replace the one that runs"
+            )
         })
     };
-    // Before anything is loaded, unless somebody has to be asked for them.
-    let mut own = (!options.replace).then(names).transpose()?;
+    let socket = (!options.replace).then(own).transpose()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // From here on a SIGHUP ends nothing.
+    let (ask, asked) = watch::channel(0);
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (offers, offered) = mpsc::channel(1);
+    let locks = rundir::locks(&options.run_dir)?;
     let node = Arc::new(Node::new(Datapath::load(
         &options.map_sizes,
         options.path,
     )?)?);
+    let classes = Classes { l4: options.l4 };
     let daemon = Arc::new(Daemon {
-        options,
+        enrolment: Arc::new(Enrolment::new(Arc::clone(&node), options.path, locks)),
+        configuration: Arc::new(Configuration::new(options.config.clone(), classes)),
         node,
-        state: Mutex::default(),
+        options,
+        supervisor: Arc::default(),
+        refused: Mutex::default(),
         leaving: AtomicBool::new(false),
+        offers,
         status: Mutex::default(),
-        guard: Mutex::default(),
     });
-    let followed = Followed::new(&daemon.options)?;
-    daemon.configure()?;
-    let predecessor = match own {
-        Some(_) => None,
-        None => Successor::announce(&name).await?,
+    let config = Followed::new(&daemon.options.config, asked.clone());
+    daemon.configuration.apply(&daemon.node).await?;
+    let pods = Followed::new(&daemon.options.pods, asked);
+    let list = daemon.read_pods().await?;
+    let (socket, predecessor) = if let Some(socket) = socket {
+        (socket, None)
+    } else {
+        let predecessor = Successor::announce(&run_dir, &name).await?;
+        (own()?, predecessor)
     };
-    let (answers, successors) = match own.take() {
-        Some(own) => own,
-        None => names()?,
-    };
-    daemon.enrol()?;
-    if let Some(predecessor) = predecessor
-        && let Err(error) = predecessor.attached().await
-    {
-        warn!(
-            error = format!("{error:#}"),
-            "the predecessor did not confirm"
-        );
+    daemon.enrolment.follow(list, FIRST_PODS).await;
+    if let Some(predecessor) = predecessor {
+        daemon.take_over(predecessor).await;
     }
     // A guard that a killed daemon left behind: the pods are enrolled again.
-    guard::dismiss(&name)?;
+    guard::dismiss(&run_dir, &name).await?;
     if daemon.options.closed {
-        daemon.post_guard()?;
+        let pods = daemon.node.datapath().pods_id;
+        let launch = Launch {
+            run_dir,
+            name,
+            pods,
+        };
+        daemon.enrolment.post(Guard::keep(launch)).await;
     }
-    daemon.answer(answers);
-    tokio::spawn(upstream::follow_retired(Arc::clone(&daemon.node)));
-    tokio::spawn(upstream::follow_hangups(Arc::clone(&daemon.node)));
-    tokio::spawn(upstream::follow_relays(Arc::clone(&daemon.node)));
-    tokio::spawn(splice::follow_gone(Arc::clone(&daemon.node)));
-    tokio::spawn(upstream::follow_wrong(Arc::clone(&daemon.node)));
-    tokio::spawn(follow(Arc::clone(&daemon), followed));
+    daemon.answer(socket);
+    daemon.begin_tasks(config, pods);
     ready();
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: leaving"),
-        _ = interrupt.recv() => info!("SIGINT: leaving"),
-        replaced = replace::follow(Arc::clone(&daemon), successors, drain) => {
-            replaced?;
-            info!("replaced: gone");
+    systemd::tell(systemd::State::Ready);
+    let mut replaced = std::pin::pin!(replace::follow(
+        Arc::clone(&daemon),
+        offered,
+        daemon.options.drain
+    ));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {
+                info!("SIGTERM: leaving");
+                break;
+            }
+            _ = interrupt.recv() => {
+                info!("SIGINT: leaving");
+                break;
+            }
+            _ = hangup.recv() => {
+                info!("SIGHUP: reading the files again");
+                ask.send_modify(|count| *count += 1);
+            }
+            () = &mut replaced => {
+                info!("replaced: gone");
+                break;
+            }
         }
     }
     splice::end(&daemon.node);
-    drop(daemon.guard().take());
+    systemd::tell(systemd::State::Stopping);
+    daemon.enrolment.dismiss_guard().await;
     Ok(())
 }
 
 impl Daemon {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Begins what goes on for as long as the daemon lives.
+    fn begin_tasks(self: &Arc<Self>, config: Followed, pods: Followed) {
+        let keep = &self.supervisor;
+        let node = || Arc::clone(&self.node);
+        let own = node();
+        keep.keep("closing upstreams", move || {
+            upstream::follow_retired(Arc::clone(&own))
+        });
+        let own = node();
+        keep.keep("noticing upstreams that hang up", move || {
+            upstream::follow_hangups(Arc::clone(&own))
+        });
+        let own = node();
+        keep.keep("closing anchors of spliced clients that left", move || {
+            splice::follow_gone(Arc::clone(&own))
+        });
+        let own = node();
+        keep.keep("ending slots that were found wrong", move || {
+            upstream::follow_wrong(Arc::clone(&own))
+        });
+        let own = node();
+        keep.keep("taking over responses from the kernel", move || {
+            upstream::follow_relays(Arc::clone(&own))
+        });
+        let (own, config) = (Arc::clone(self), Arc::new(AsyncMutex::new(config)));
+        keep.keep("following the configuration", move || {
+            Arc::clone(&own).follow_config(Arc::clone(&config))
+        });
+        if let Some(pause) = systemd::watchdog() {
+            keep.keep("telling systemd", move || systemd::feed(pause));
+        }
+        let (own, pods) = (Arc::clone(self), Arc::new(AsyncMutex::new(pods)));
+        keep.keep("following the pods", move || {
+            Arc::clone(&own).follow_pods(Arc::clone(&pods))
+        });
     }
 
-    /// Why the newest files were refused, if they were.
+    async fn follow_config(self: Arc<Self>, file: Arc<AsyncMutex<Followed>>) {
+        let mut file = file.lock().await;
+        loop {
+            file.changed().await;
+            let outcome = self.configuration.apply(&self.node).await;
+            if outcome.as_ref().is_err_and(is_unread) {
+                file.try_again();
+            }
+            self.note("configuration", outcome);
+        }
+    }
+
+    async fn follow_pods(self: Arc<Self>, file: Arc<AsyncMutex<Followed>>) {
+        let mut file = file.lock().await;
+        loop {
+            file.changed().await;
+            if self.leaving.load(Ordering::SeqCst) {
+                continue;
+            }
+            let list = self.read_pods().await;
+            let outcome = match list {
+                Ok(list) => {
+                    self.enrolment.follow(list, NEW_PODS).await;
+                    Ok(())
+                }
+                Err(refusal) => Err(refusal),
+            };
+            if outcome.as_ref().is_err_and(is_unread) {
+                file.try_again();
+            }
+            self.note("pods", outcome);
+        }
+    }
+
+    async fn read_pods(&self) -> Result<List> {
+        let path = self.options.pods.clone();
+        let read = tokio::task::spawn_blocking(move || follow::read(&path, PODS_FILE_MAX));
+        let text = read.await.context("the reader failed")??;
+        List::parse(&text).with_context(|| {
+            let path = self.options.pods.display();
+            format!("{path}: not a list of pods with name, netns and cgroup")
+        })
+    }
+
+    /// Keeps the outcome of following a file; what runs goes on, whatever it is.
+    fn note(&self, what: &'static str, outcome: Result<()>) {
+        let mut all = self.refusals();
+        match outcome {
+            Ok(()) => {
+                all.remove(what);
+            }
+            Err(refusal) => {
+                let text = format!("{refusal:#}");
+                if all.get(what) != Some(&text) {
+                    error!("{what} refused: {text}");
+                    all.insert(what, text);
+                }
+            }
+        }
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the newest files, or pods in them, were refused, if they were.
     pub fn refused(&self) -> Option<String> {
-        let state = self.state();
-        let all: Vec<&str> = state.refused.values().map(String::as_str).collect();
+        let refusals = self.refusals();
+        let files = refusals.values().cloned();
+        let path = self.options.pods.display();
+        let pods = (self.enrolment.failures().into_iter())
+            .map(|(name, why)| format!("{path}: {name}: {why}"));
+        let all: Vec<String> = files.chain(pods).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    /// Names of the enrolled pods.
-    pub fn pod_names(&self) -> Vec<String> {
-        self.state().pods.keys().cloned().collect()
-    }
-
-    /// Answers `kmeshctl` until told otherwise.
-    fn answer(self: &Arc<Self>, listener: UnixListener) {
-        let task = tokio::spawn(status::answer(Arc::clone(self), listener));
+    /// Answers calls until told otherwise.
+    fn answer(self: &Arc<Self>, socket: Socket) {
+        let daemon = Arc::clone(self);
+        let task = tokio::spawn(serve(socket, move || Calls::new(Arc::clone(&daemon))));
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = status.replace(task) {
             before.abort();
         }
+    }
+
+    /// Tells the predecessor which pods are enrolled, now and as more of them are.
+    async fn take_over(&self, mut predecessor: Successor) {
+        let mut cgroups = self.enrolment.cgroups();
+        let enrolled = cgroups.borrow_and_update().clone();
+        if let Err(error) = predecessor.attached(&enrolled).await {
+            let error = format!("{error:#}");
+            return warn!(error, "the predecessor did not confirm");
+        }
+        tokio::spawn(async move {
+            // It hangs up when it leaves, and this task ends with the daemon.
+            while cgroups.changed().await.is_ok() {
+                let enrolled = cgroups.borrow_and_update().clone();
+                if predecessor.attached(&enrolled).await.is_err() {
+                    return;
+                }
+            }
+        });
     }
 
     /// Gives the name and the pods' locks away, or takes them back.
@@ -196,206 +329,23 @@ impl Daemon {
                 // It holds the name until it has really ended.
                 let _ = task.await;
             }
+            self.enrolment.unlock();
         } else {
-            match status::listen(&self.options.name) {
-                Ok(listener) => self.answer(listener),
-                Err(error) => error!(%error, "kmeshctl cannot be answered"),
+            match Socket::listen(&self.options.run_dir, &self.options.name, DAEMON) {
+                Ok(socket) => self.answer(socket),
+                Err(error) => error!("kmeshctl cannot be answered: {error:#}"),
             }
-        }
-        for enrolled in self.state().pods.values() {
-            if leaving {
-                enrolled.pod.unlock();
-            } else if let Err(error) = enrolled.pod.relock() {
-                error!("{error}");
-            }
-        }
-    }
-
-    fn guard(&self) -> MutexGuard<'_, Option<Guard>> {
-        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has a guard hold the pods' connect programs.
-    fn post_guard(&self) -> Result<()> {
-        let pods = self.node.datapath().pods_id;
-        let mut guard = Guard::start(&self.options.name, pods).context("no guard")?;
-        for enrolled in self.state().pods.values() {
-            guard.hold(enrolled.pod.cookie, &enrolled.pod.connect_links())?;
-        }
-        *self.guard() = Some(guard);
-        Ok(())
-    }
-
-    /// Leaves new connections to another daemon.
-    pub fn forgo_connects(&self) {
-        drop(self.guard().take());
-        for enrolled in self.state().pods.values() {
-            enrolled.pod.forgo_connects();
-        }
-    }
-
-    /// Reads, compiles and activates the configuration.
-    fn configure(&self) -> Result<()> {
-        let config = kmesh_config::read(&self.options.config)?;
-        let classes = Classes {
-            l4: self.options.l4,
-        };
-        let compiled = kmesh_config::compile(&config, &mut self.state().identities, classes)?;
-        let number = self
-            .node
-            .generation()
-            .map_or(0, |generation| generation.number)
-            + 1;
-        let generation = Generation::new(number, compiled)?;
-        swap(&self.node.datapath(), number, &generation.image);
-        let endpoints = &generation.names.endpoints;
-        let endpoints: HashSet<u32> = endpoints.iter().map(|endpoint| endpoint.id).collect();
-        self.node.set_generation(Arc::new(generation));
-        upstream::retire(&self.node, |key| !endpoints.contains(&key.endpoint));
-        info!(generation = number, config = %self.options.config.display(), "configured");
-        Ok(())
-    }
-
-    /// Enrols the pods that are new in the pods file and releases those that left it.
-    fn enrol(&self) -> Result<()> {
-        let wanted = pods::read(&self.options.pods)?;
-        let names: BTreeSet<&str> = wanted.iter().map(|spec| spec.name.as_str()).collect();
-        let mut state = self.state();
-        state.pods.retain(|name, enrolled| {
-            let stays = names.contains(name.as_str())
-                && wanted.iter().any(|spec| *spec == enrolled.pod.spec);
-            if !stays {
-                if let Some(guard) = self.guard().as_mut()
-                    && let Err(error) = guard.release(enrolled.pod.cookie)
-                {
-                    error!(%error, pod = name, "the guard keeps a released pod");
-                }
-                splice::end_pod(&self.node, enrolled.pod.index);
-                enrolled.pod.release(&mut self.node.datapath());
-                upstream::retire(&self.node, |key| key.pod == enrolled.pod.index);
-                info!(pod = name, "released");
-            }
-            stays
-        });
-        let known: BTreeSet<String> = state.pods.keys().cloned().collect();
-        for spec in wanted
-            .into_iter()
-            .filter(|spec| !known.contains(&spec.name))
-        {
-            let enrolled = self.enrol_one(&state, spec)?;
-            state.pods.insert(enrolled.pod.spec.name.clone(), enrolled);
-        }
-        Ok(())
-    }
-
-    fn enrol_one(&self, state: &State, spec: PodSpec) -> Result<Enrolled> {
-        let taken: BTreeSet<u32> = state.pods.values().map(|other| other.pod.index).collect();
-        let index = (0..PODS_MAX)
-            .find(|index| !taken.contains(index))
-            .with_context(|| format!("pod {}: all {PODS_MAX} places are taken", spec.name))?;
-        let (pod, listeners) =
-            Pod::enrol(&mut self.node.datapath(), spec, index, self.options.path)?;
-        if let Some(guard) = self.guard().as_mut() {
-            guard.hold(pod.cookie, &pod.connect_links())?;
-        }
-        let pod = Arc::new(pod);
-        let mut anchors = Vec::new();
-        for listener in listeners {
-            listener.set_nonblocking(true)?;
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            let task = tokio::spawn(accept(Arc::clone(&self.node), Arc::clone(&pod), listener));
-            anchors.push(task.abort_handle());
-        }
-        info!(pod = pod.spec.name, index, "enrolled");
-        Ok(Enrolled { pod, anchors })
-    }
-
-    /// Keeps the outcome of following a file; the running state stays whatever it is.
-    fn note(&self, what: &'static str, outcome: Result<()>) {
-        let mut state = self.state();
-        match outcome {
-            Ok(()) => {
-                state.refused.remove(what);
-            }
-            Err(refusal) => {
-                let text = format!("{refusal:#}");
-                error!("{what} refused: {text}");
-                state.refused.insert(what, text);
+            self.enrolment.relock();
+            // What the file says by now, and what was not enrolled before.
+            match self.read_pods().await {
+                Ok(list) => self.enrolment.follow(list, NEW_PODS).await,
+                Err(refusal) => self.note("pods", Err(refusal)),
             }
         }
     }
 }
 
-/// The files that are followed, and the directories that say when something in them changes.
-struct Followed {
-    watch: Inotify,
-    /// Readable when `watch` is.
-    ready: AsyncFd<OwnedFd>,
-    seen: (Stamp, Stamp),
-}
-
-impl Followed {
-    fn new(options: &Options) -> Result<Self> {
-        let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let flags = AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_ATTRIB;
-        for path in [&options.config, &options.pods] {
-            let directory = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            let directory = directory.unwrap_or(Path::new("."));
-            watch
-                .add_watch(directory, flags)
-                .with_context(|| format!("cannot watch {}", directory.display()))?;
-        }
-        let ready = watch.as_fd().try_clone_to_owned()?;
-        Ok(Self {
-            // SAFETY: the descriptor is owned by the value and stays open as long as it.
-            ready: unsafe { AsyncFd::register(ready) }?,
-            watch,
-            seen: stamps(options),
-        })
-    }
-
-    /// Waits until something in one of the directories changed.
-    async fn changed(&mut self) -> io::Result<()> {
-        loop {
-            let mut ready = self.ready.readable().await?;
-            match self.watch.read_events() {
-                Ok(_) => return Ok(()),
-                Err(nix::errno::Errno::EAGAIN) => ready.clear_ready(),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-/// When, how large and which: what tells a changed file.
-type Stamp = Option<(SystemTime, u64, u64)>;
-
-fn stamp(path: &Path) -> Stamp {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-}
-
-fn stamps(options: &Options) -> (Stamp, Stamp) {
-    (stamp(&options.config), stamp(&options.pods))
-}
-
-async fn follow(daemon: Arc<Daemon>, mut followed: Followed) {
-    loop {
-        let now = stamps(&daemon.options);
-        if now.0 != followed.seen.0 {
-            daemon.note("configuration", daemon.configure());
-        }
-        if now.1 != followed.seen.1 && !daemon.leaving.load(Ordering::SeqCst) {
-            daemon.note("pods", daemon.enrol());
-        }
-        followed.seen = now;
-        if let Err(error) = followed.changed().await {
-            return error!(%error, "the configuration is no longer followed");
-        }
-    }
+/// Whether a file was refused because it could not be read at all.
+fn is_unread(refusal: &anyhow::Error) -> bool {
+    matches!(refusal.downcast_ref(), Some(FileError::Read { .. }))
 }

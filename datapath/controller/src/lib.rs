@@ -4,17 +4,26 @@
 //! Data flows one way: configuration -> tables -> kernel. Back come only counters, upstream states and the requests
 //! that the kernel left to [`fallback`].
 
+pub mod admin;
 pub mod buffers;
+pub mod configuration;
 pub mod daemon;
+pub mod enrolment;
 pub mod fallback;
+pub mod follow;
 pub mod generation;
 pub mod guard;
 pub mod load;
+pub mod log;
 pub mod netns;
 pub mod node;
 pub mod path;
 pub mod pods;
+pub mod privilege;
 pub mod replace;
+pub mod rundir;
 pub mod splice;
 pub mod status;
+pub mod supervise;
+pub mod systemd;
 pub mod upstream;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,11 +11,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 use kmesh_cli::exit::{self, Failure};
 use kmesh_cli::{need_root, say};
 use kmesh_controller::daemon::{self, Options};
-use kmesh_controller::guard;
 use kmesh_controller::load::MapSize;
 use kmesh_controller::load::check::check;
+use kmesh_controller::{guard, log, privilege, supervise};
+use kmesh_probe::client::RUN_DIR;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tracing_subscriber::EnvFilter;
+use tokio::runtime::{Builder, Runtime};
 
 /// Routes the HTTP requests of this node's pods in the kernel.
 #[derive(Parser)]
@@ -37,6 +38,9 @@ enum Command {
         /// Name under which kmeshctl finds this daemon.
         #[arg(long, default_value = "default")]
         name: String,
+        /// Folder of the sockets and locks of all daemons of this node; only their user may enter it.
+        #[arg(long, default_value = RUN_DIR)]
+        run_dir: PathBuf,
         /// Treat HTTP listeners as TCP: the endpoint is chosen once per connection.
         #[arg(long)]
         l4: bool,
@@ -63,12 +67,17 @@ enum Command {
         /// The daemon's name.
         #[arg(long, default_value = "default")]
         name: String,
+        /// Its folder of sockets.
+        #[arg(long, default_value = RUN_DIR)]
+        run_dir: PathBuf,
     },
     /// Stays when the daemon is killed; started by `run`.
     #[command(hide = true)]
     Guard {
         #[arg(long)]
         name: String,
+        #[arg(long)]
+        run_dir: PathBuf,
         #[arg(long)]
         pods_map: u32,
     },
@@ -102,17 +111,14 @@ fn code_of(error: &anyhow::Error) -> Option<u8> {
 }
 
 fn act(arguments: Arguments) -> Result<u8> {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_env_filter(
-            EnvFilter::try_from_env("KMESH_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
-        )
-        .init();
-    match arguments.command {
+    let command = arguments.command;
+    begin(&command)?;
+    let outcome = match command {
         Command::Run {
             config,
             pods,
             name,
+            run_dir,
             l4,
             path,
             replace,
@@ -123,6 +129,7 @@ fn act(arguments: Arguments) -> Result<u8> {
             config,
             pods,
             name,
+            run_dir,
             l4,
             path,
             replace,
@@ -130,30 +137,60 @@ fn act(arguments: Arguments) -> Result<u8> {
             drain: Duration::from_secs(drain),
             map_sizes: map_size,
         }),
-        Command::Release { name } => release(&name),
-        Command::Guard { name, pods_map } => guard::run(&name, pods_map).map(|()| exit::HELD),
+        Command::Release { name, run_dir } => release(&run_dir, &name),
+        Command::Guard {
+            name,
+            run_dir,
+            pods_map,
+        } => stay(&run_dir, &name, pods_map),
         Command::Check { config } => report(config),
-    }
+    };
+    log::end();
+    outcome
+}
+
+/// Gives up what the command does not need, while this is the only thread, and begins the log.
+fn begin(command: &Command) -> Result<()> {
+    let privileges = match command {
+        Command::Run { .. } => {
+            need_root("kmeshd run")?;
+            privilege::keep_only(&privilege::DAEMON)
+        }
+        Command::Guard { .. } => privilege::keep_only(&privilege::GUARD),
+        Command::Release { .. } | Command::Check { .. } => Ok(()),
+    };
+    log::begin()?;
+    supervise::log_panics();
+    privileges
 }
 
 fn run(options: Options) -> Result<u8> {
-    need_root("kmeshd run")?;
     // Every anchored connection is a descriptor here, and so is every upstream.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    // One thread: the kernel carries the traffic, and this daemon should not compete for the pods' CPUs.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(daemon::run(options, || {
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(daemon::run(options, || {
         // Nobody may be listening; the daemon runs all the same.
         let _ = writeln!(io::stdout(), "kmeshd ready").and_then(|()| io::stdout().flush());
-    }))?;
+    }));
+    // Whoever still reads a file that does not answer is not waited for.
+    runtime.shutdown_background();
+    outcome?;
     Ok(exit::HELD)
 }
 
-fn release(name: &str) -> Result<u8> {
-    if guard::dismiss(name)? {
+/// One thread: the kernel carries the traffic, and a daemon should not compete for the pods' CPUs.
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+fn stay(run_dir: &Path, name: &str, pods: u32) -> Result<u8> {
+    runtime()?.block_on(guard::run(run_dir, name, pods))?;
+    Ok(exit::HELD)
+}
+
+fn release(run_dir: &Path, name: &str) -> Result<u8> {
+    if runtime()?.block_on(guard::dismiss(run_dir, name))? {
         return Ok(exit::HELD);
     }
     Err(Failure::usage(format!(

@@ -1,14 +1,17 @@
 //! A thread that lives in a pod's network namespace and makes sockets there.
 //!
 //! A socket belongs to the namespace of the thread that creates it, for ever; the controller's other threads may use it
-//! from outside. So one thread per pod enters the namespace once and serves requests.
+//! from outside. So one thread per pod enters the namespace once and serves requests. Whatever of a pod may be slow happens there too,
+//! so that a slow pod makes nobody wait who does not want something of it.
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 
 use nix::sched::{CloneFlags, setns};
+use tokio::sync::oneshot;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -18,27 +21,19 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Enters the namespace at `path` (for example `/proc/<pid>/ns/net`).
+    /// Starts a thread, still in the daemon's own namespace; a job moves it ([`enter`]).
     ///
     /// # Errors
-    /// If the path cannot be opened or is not a network namespace.
-    pub fn enter(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+    /// If there is no thread to be had.
+    pub fn start() -> io::Result<Self> {
         let (jobs, work) = channel::<Job>();
-        let (entered, result) = channel();
         std::thread::Builder::new()
             .name("netns".to_owned())
             .spawn(move || {
-                let outcome = setns(file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
-                let failed = outcome.is_err();
-                if entered.send(outcome).is_err() || failed {
-                    return;
-                }
                 while let Ok(job) = work.recv() {
                     job();
                 }
             })?;
-        result.recv().map_err(|_| gone())??;
         Ok(Self { jobs })
     }
 
@@ -58,6 +53,37 @@ impl Netns {
         self.jobs.send(job).map_err(|_| gone())?;
         result.recv().map_err(|_| gone())
     }
+
+    /// Runs `work` inside the namespace, however long it takes.
+    ///
+    /// # Errors
+    /// If the thread is gone, which it also is when `work` panicked.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let (sender, result) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            // As above.
+            let _ = sender.send(work());
+        });
+        self.jobs.send(job).map_err(|_| gone())?;
+        result.await.map_err(|_| gone())
+    }
+}
+
+/// Moves the calling thread into the network namespace at `path` (for example `/proc/<pid>/ns/net`), for ever; returns its file.
+///
+/// # Errors
+/// If the path cannot be opened or is not a network namespace.
+pub fn enter(path: &Path) -> io::Result<File> {
+    // Whatever stands at the path must not make the thread wait for a writer.
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    setns(&file, CloneFlags::CLONE_NEWNET)?;
+    Ok(file)
 }
 
 fn gone() -> io::Error {

@@ -7,6 +7,8 @@ mod root_answers;
 mod root_chunked;
 mod root_clients;
 mod root_config;
+mod root_daemon;
+mod root_enrolment;
 mod root_faults;
 mod root_framing;
 mod root_full;

@@ -45,21 +45,6 @@ fn a_bad_configuration_at_the_start_is_refused_by_name() {
     }
 }
 
-fn refused(mesh: &Mesh, wanted: &str) {
-    eventually("the refusal is reported", || {
-        let refused = mesh.status().refused.unwrap_or_default();
-        refused.contains(wanted).then_some(()).ok_or(refused)
-    });
-}
-
-fn generation(mesh: &Mesh, wanted: u64) {
-    eventually("the configuration is active", || {
-        let status = mesh.status();
-        let good = status.generation == wanted && status.refused.is_none();
-        good.then_some(()).ok_or(format!("{status}"))
-    });
-}
-
 #[test]
 fn a_bad_reload_changes_nothing_and_a_good_one_everything() {
     if !root("a_bad_reload_changes_nothing_and_a_good_one_everything") {
@@ -69,11 +54,11 @@ fn a_bad_reload_changes_nothing_and_a_good_one_everything() {
     let mut client = mesh.connect();
     mesh.warm(&mut client, &[("/one", "")]);
     mesh.configure(&bad(&mesh));
-    refused(&mesh, "lb_policy");
+    mesh.refused("lb_policy");
     assert_eq!(mesh.status().generation, 1);
     assert_eq!(client.get("/one", "").server(), "s1");
     mesh.configure(&mesh.resources_with("canary"));
-    generation(&mesh, 2);
+    mesh.generation(2);
     assert_eq!(
         client.get("/", "").server(),
         "s3",
@@ -81,7 +66,7 @@ fn a_bad_reload_changes_nothing_and_a_good_one_everything() {
     );
     // Upstreams to what is not configured any more are closed.
     mesh.configure(&mesh.standard());
-    generation(&mesh, 3);
+    mesh.generation(3);
     assert_ne!(client.get("/", "").server(), "s3");
 }
 
@@ -113,7 +98,7 @@ fn reloads_under_load_fail_no_request() {
         for number in 2..10 {
             let default = if number % 2 == 0 { "canary" } else { "stable" };
             mesh.configure(&mesh.resources_with(default));
-            generation(&mesh, number);
+            mesh.generation(number);
         }
         stop.store(true, Ordering::Relaxed);
     });
@@ -127,15 +112,9 @@ fn pods_come_and_go() {
     let mesh = Mesh::local("pods");
     let mut client = mesh.connect();
     mesh.warm(&mut client, &[("/one", "")]);
-    let pods = |wanted: &[&str]| {
-        eventually("the pods are followed", || {
-            let pods = mesh.status().pods;
-            (pods == wanted).then_some(()).ok_or(format!("{pods:?}"))
-        });
-    };
     // The index of `client` goes to a pod that is new, and its upstreams must not go with it.
     mesh.enrol(&["s1", "s2", "s3"]);
-    pods(&["s1", "s2", "s3"]);
+    mesh.enrolled(&["s1", "s2", "s3"]);
     assert!(client.ended(), "the connection of a released pod ends");
     assert!(
         mesh.client.connect(mesh.vip(WEB)).is_err(),
@@ -154,10 +133,10 @@ fn pods_come_and_go() {
             .ok_or(format!("{upstreams} are left"))
     });
     mesh.enrol(&LOCAL);
-    pods(&LOCAL);
+    mesh.enrolled(&LOCAL);
     let mut client = mesh.connect();
     mesh.warm(&mut client, &[("/one", "")]);
     fs::write(mesh.pods_path(), "[{\"name\": 1}]").unwrap();
-    refused(&mesh, "pods.json");
+    mesh.refused("pods.json");
     assert_eq!(client.get("/one", "").server(), "s1");
 }

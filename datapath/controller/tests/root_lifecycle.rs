@@ -13,7 +13,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use lab::agent::agent;
 use lab::http::Client;
 use lab::objects::{held, left};
-use lab::{CLIENTS, Daemon, HTTP_PORT, LOCAL, Mesh, TCP, WEB, eventually, root};
+use lab::{CLIENTS, HTTP_PORT, LOCAL, Mesh, TCP, WEB, eventually, root};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -117,20 +117,19 @@ fn a_pod_belongs_to_one_daemon() {
     assert!(first.contains("enrolled"), "{first}");
     mesh.serve("s1");
     let name = format!("second-{}", std::process::id());
-    // The same pod: refused, with the reason.
-    let status = mesh.lab.spawn(mesh.command(&name)).unwrap().wait().unwrap();
-    assert!(!status.success());
-    let said = fs::read_to_string(mesh.log_path()).unwrap();
+    // The same pod: it waits, and says for whom.
+    let second = mesh.launch_as(&name, &[]);
+    let said = kmesh_probe::client::status(&name).unwrap();
+    assert!(said.pods.is_empty(), "{said}");
+    let refused = said.refused.unwrap_or_default();
     assert!(
-        said.contains("client") && said.contains("another kmeshd"),
-        "{said}"
+        refused.contains("client") && refused.contains("another kmeshd"),
+        "{refused}"
     );
+    drop(second);
     // Another pod: both work.
     mesh.enrol_later(&CLIENTS[1..]);
-    let mut command = mesh.command(&name);
-    command.stdout(std::process::Stdio::piped());
-    let child = mesh.lab.spawn(command).unwrap();
-    let second = Daemon::ready(child).unwrap();
+    let second = mesh.launch_as(&name, &[]);
     let other = agent(&mesh.lab, "other");
     let mut there = Client::new(other.connect(mesh.vip(WEB)).unwrap());
     let mut here = mesh.connect();
@@ -140,6 +139,17 @@ fn a_pod_belongs_to_one_daemon() {
     }
     drop(second);
     assert_eq!(here.get("/one", "").server(), "s1");
+    // Whoever waits for a pod gets it when it is free.
+    mesh.enrol_later(&CLIENTS[..1]);
+    let _third = mesh.launch_as(&name, &[]);
+    mesh.stop(Signal::SIGKILL);
+    eventually("the pod that was waited for is enrolled", || {
+        let pods = kmesh_probe::client::status(&name).unwrap().pods;
+        (pods == CLIENTS[..1])
+            .then_some(())
+            .ok_or(format!("{pods:?}"))
+    });
+    assert_eq!(mesh.connect().get("/one", "").server(), "s1");
 }
 
 /// A socket that was connected to a service may be disconnected and used for another destination: that is not governed.

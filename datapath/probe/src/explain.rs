@@ -28,11 +28,11 @@ pub(crate) struct Options {
 }
 
 /// The explanation, ready to print.
-pub(crate) fn run(daemon: &str, options: &Options) -> Result<String> {
+pub(crate) fn run(run_dir: &Path, daemon: &str, options: &Options) -> Result<String> {
     let head = head(&options.request)?;
     let file = match &options.config {
         Some(file) => file.clone(),
-        None => running(daemon)?,
+        None => running(run_dir, daemon)?,
     };
     let config = kmesh_config::read(Path::new(&file))?;
     let position = listener(&config, options.listener.as_deref())?;
@@ -45,8 +45,9 @@ pub(crate) fn run(daemon: &str, options: &Options) -> Result<String> {
 }
 
 /// The file that the daemon runs on. One that it refused is not what it runs on.
-fn running(daemon: &str) -> Result<PathBuf> {
-    let status = client::status(daemon).context("without --config a running daemon is asked")?;
+fn running(run_dir: &Path, daemon: &str) -> Result<PathBuf> {
+    let status =
+        client::status_in(run_dir, daemon).context("without --config a running daemon is asked")?;
     if let Some(refused) = status.refused {
         anyhow::bail!(
             "kmeshd {daemon} does not run on what {} says now, which it refused ({refused}); name a file with --config",

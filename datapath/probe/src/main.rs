@@ -2,6 +2,7 @@
 
 mod explain;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -15,6 +16,9 @@ struct Options {
     /// Name of the daemon (its --name).
     #[arg(long, global = true, default_value = "default")]
     name: String,
+    /// The daemon's folder of sockets (its --run-dir).
+    #[arg(long, global = true, default_value = client::RUN_DIR)]
+    run_dir: PathBuf,
     #[command(subcommand)]
     command: Command,
 }
@@ -55,13 +59,13 @@ fn code_of(error: &anyhow::Error) -> Option<u8> {
 fn run(options: Options) -> Result<u8> {
     let text = match options.command {
         Command::Status { format } => {
-            let status = client::status(&options.name)?;
+            let status = client::status_in(&options.run_dir, &options.name)?;
             match format {
                 Format::Text => status.to_string(),
                 Format::Json => serde_json::to_string_pretty(&status)? + "\n",
             }
         }
-        Command::Explain(explain) => explain::run(&options.name, &explain)?,
+        Command::Explain(explain) => explain::run(&options.run_dir, &options.name, &explain)?,
     };
     say(&text)?;
     Ok(exit::HELD)

@@ -17,8 +17,14 @@ pub struct Status {
     pub config: String,
     /// Number of the active configuration, from 1.
     pub generation: u64,
-    /// Why the newest configuration or pods file was refused, if it was.
+    /// Why the newest configuration, pods file or entry of a pods file was refused or is not in force yet, if so.
     pub refused: Option<String>,
+    /// Tasks of the daemon that ended, and whether they run again: what it cannot do, or could not; empty unless it has a defect.
+    #[serde(default)]
+    pub down: Vec<String>,
+    /// What became of the lines of its log.
+    #[serde(default)]
+    pub log: LogCounts,
     /// The enrolled pods.
     pub pods: Vec<String>,
     /// Requests by path.
@@ -32,6 +38,19 @@ pub struct Status {
     /// Upstream slots by state, and what is wrong with them.
     #[serde(default)]
     pub leases: Leases,
+}
+
+/// What became of the lines of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogCounts {
+    /// Lines that were written.
+    pub written: u64,
+    /// Lines that nobody read fast enough.
+    pub dropped: u64,
+    /// Lines that could not be written.
+    pub failed: u64,
+    /// Why the last of those could not.
+    pub error: Option<String>,
 }
 
 /// Upstream slots by state.
@@ -161,6 +180,18 @@ impl fmt::Display for Status {
         )?;
         if let Some(refused) = &self.refused {
             writeln!(f, "  refused        {refused}")?;
+        }
+        for down in &self.down {
+            writeln!(f, "  DOWN           {down}")?;
+        }
+        let log = &self.log;
+        if log.dropped + log.failed > 0 {
+            let error = log.error.as_deref().unwrap_or("nobody reads it");
+            let (dropped, failed) = (log.dropped, log.failed);
+            writeln!(
+                f,
+                "  LOG            {dropped} lines dropped, {failed} not written: {error}"
+            )?;
         }
         writeln!(f, "  pods           {}", self.pods.join(" "))?;
         writeln!(f, "  upstreams      {} in the kernel", self.upstreams)?;

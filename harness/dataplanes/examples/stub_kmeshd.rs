@@ -6,14 +6,14 @@ use std::{
     collections::HashMap,
     env,
     error::Error,
-    fs,
-    io::Write,
-    os::{
-        linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixListener},
-    },
+    fs::{self, DirBuilder},
+    io::{Read, Write},
+    os::unix::{fs::DirBuilderExt, net::UnixListener},
+    path::Path,
     process::{Command, Stdio},
 };
+
+use kmesh_probe::client;
 
 const RULES: &str = "table ip stub { chain output { type nat hook output priority -100; \
     ip daddr 10.96.0.1 tcp dport 80 dnat to 10.244.0.2:8080; ip daddr 10.96.0.2 tcp dport 7 dnat to 10.244.0.4:7; }; }";
@@ -51,15 +51,31 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !nft.wait()?.success() {
         return Err("nft failed".into());
     }
-    let address = SocketAddr::from_abstract_name(format!("kmeshd/{}", option("--name")?))?;
-    let listener = UnixListener::bind_addr(&address)?;
+    let socket = client::socket(Path::new(client::RUN_DIR), option("--name")?, "admin")?;
+    let folder = socket.parent().ok_or("no folder")?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    let listener = UnixListener::bind(&socket)?;
     println!("kmeshd ready");
     let l4 = arguments.iter().any(|argument| argument == "--l4");
+    let mut byte = [0];
     for stream in listener.incoming() {
-        write!(
-            stream?,
+        let mut stream = stream?;
+        // The call, which is a head without a body.
+        let mut call = Vec::new();
+        while !call.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+            call.extend(byte);
+        }
+        let document = format!(
             "{{\"pods\": {}, \"l4\": {l4}, \"requests\": {{\"kernel\": 5, \"user\": 2, \"by_reason\": {{\"no_upstream\": 2}}}}}}",
             pods.len()
+        );
+        let length = document.len();
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{document}"
         )?;
     }
     Ok(())

@@ -3,17 +3,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::{self, Read, Write},
-    os::{
-        fd::AsRawFd,
-        linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixStream},
-    },
-    path::PathBuf,
-    time::Duration,
+    fs::{File, Permissions},
+    io::{self, Write},
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
+    path::{Path, PathBuf},
 };
 
+use kmesh_probe::client;
 use netns_lab::{CpuUsage, Lab, Pod};
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +23,6 @@ use crate::{
 
 /// Its cgroup in the lab.
 const GROUP: &str = "kmeshd";
-/// How long the status may take.
-const STATUS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One pod in the list that `kmeshd run --pods` reads.
 #[derive(Debug, Serialize)]
@@ -158,10 +152,11 @@ impl Kmeshd {
     }
 
     fn status_document(&self) -> Result<Vec<u8>, ArmError> {
-        let name = format!("kmeshd/{}", self.launch.name);
-        read_socket(&name).map_err(|source| ArmError::Exchange {
+        let name = &self.launch.name;
+        let run_dir = Path::new(client::RUN_DIR);
+        client::document(run_dir, name).map_err(|source| ArmError::Exchange {
             what: "kmeshd's status".to_owned(),
-            address: format!("abstract socket {name}"),
+            address: run_dir.join(name).display().to_string(),
             source,
         })
     }
@@ -200,16 +195,10 @@ fn write_pods(pods: &[&Pod]) -> io::Result<File> {
         })
         .collect();
     let mut file = nameless_file()?;
+    // The daemon takes no orders from a file that anybody may write to.
+    file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(&serde_json::to_vec_pretty(&list)?)?;
     Ok(file)
-}
-
-fn read_socket(name: &str) -> io::Result<Vec<u8>> {
-    let mut stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
-    stream.set_read_timeout(Some(STATUS_PATIENCE))?;
-    let mut document = Vec::new();
-    stream.read_to_end(&mut document)?;
-    Ok(document)
 }
 
 fn parse_status(name: &str, document: &[u8]) -> Result<Status, ArmError> {

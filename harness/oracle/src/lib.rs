@@ -19,6 +19,7 @@ pub mod native;
 pub mod reference;
 pub mod reproducer;
 mod request;
+pub mod responses;
 
 pub use native::{Native, ScriptedDice, Verdict};
 pub use reference::{Answered, Candidate, Prediction, Routed, connection, predict};

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use kmesh_api::Address;
 use kmesh_api::pod::{Anchored, AnchoredKey};
 use kmesh_config::policy::Codec;
 use kmesh_orchestration::listener;
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -32,12 +34,26 @@ use crate::upstream::abandon;
 /// How long accepting rests after a failure: descriptors do not come back by asking at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
+/// Descriptors that clients leave to the daemon: for its control sockets, its files and pods to come.
+const RESERVED: u64 = 32;
+
 /// Accepts anchored connections for `pod` until the task is aborted.
 pub async fn accept(node: Arc<Node>, pod: Arc<Pod>, listener: TcpListener) {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     // The connections end with this task: a pod that is released has no mesh any more.
     let mut connections = JoinSet::new();
     loop {
         match listener.accept().await {
+            // The lowest free number is given out, so one this high says that there are few left.
+            Ok((socket, _)) if socket.as_raw_fd() as u64 >= limit.saturating_sub(RESERVED) => {
+                if let Some(before) = pod.misconduct.allows() {
+                    warn!(
+                        pod = pod.spec().name,
+                        before,
+                        "anchored connections are closed: no descriptors are left for clients"
+                    );
+                }
+            }
             Ok((socket, client)) => {
                 connections.spawn(connection(
                     Arc::clone(&node),
@@ -49,7 +65,9 @@ pub async fn accept(node: Arc<Node>, pod: Arc<Pod>, listener: TcpListener) {
             }
             Err(error) => {
                 // Out of descriptors or memory, or the client is gone again: others can still be accepted, later.
-                warn!(pod = pod.spec.name, %error, "an anchored connection was lost");
+                if let Some(before) = pod.misconduct.allows() {
+                    warn!(pod = pod.spec().name, %error, before, "anchored connections are lost");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -108,7 +126,7 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
     let anchored = node.datapath().anchored.get(&key, 0);
     let Ok(anchored) = anchored else {
         // Not sent here by the mesh: something in the pod connected to the anchor itself.
-        debug!(pod = pod.spec.name, %client, "refused a connection that was not anchored");
+        debug!(pod = pod.spec().name, %client, "refused a connection that was not anchored");
         return;
     };
     if let Err(error) = socket

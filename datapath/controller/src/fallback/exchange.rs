@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::anchor::HEAD_MAX;
+use super::back::{Back, Garbled, READ_AHEAD, Turn};
 use super::body::BoxError;
 use super::headers::keeps_open;
 use crate::generation::Generation;
@@ -33,7 +33,7 @@ use crate::upstream::{Breaker, Opened, Slot, Ticket, UpstreamError, donate, grow
 pub(super) type Outgoing = UnsyncBoxBody<Bytes, BoxError>;
 
 /// The task that drives an HTTP/1.1 connection; its end hands the socket back.
-pub(super) type Driver = JoinHandle<hyper::Result<Parts<TokioIo<TcpStream>>>>;
+pub(super) type Driver = JoinHandle<hyper::Result<Parts<TokioIo<Back<TcpStream>>>>>;
 
 /// HTTP/2 requests share a connection through clones of this.
 pub type Shared = http2::SendRequest<Outgoing>;
@@ -47,6 +47,9 @@ pub(super) enum Failure {
     /// The connection could not be used for HTTP, or broke off before the response's head.
     #[error("connection termination")]
     Reset(#[source] hyper::Error),
+    /// What came is no response.
+    #[error("protocol error")]
+    Garbled(#[source] hyper::Error),
     /// The HTTP/2 stream was refused: the request was not looked at.
     #[error("remote refused stream reset")]
     Refused(#[source] hyper::Error),
@@ -62,13 +65,14 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn broken(error: hyper::Error) -> Self {
+    pub(super) fn broken(error: hyper::Error) -> Self {
         let reason = std::error::Error::source(&error)
             .and_then(|source| source.downcast_ref::<h2::Error>())
             .and_then(h2::Error::reason);
         match reason {
             Some(h2::Reason::REFUSED_STREAM) => Self::Refused(error),
             Some(_) => Self::StreamReset(error),
+            None if error.is_parse() || Garbled::caused(&error) => Self::Garbled(error),
             None => Self::Reset(error),
         }
     }
@@ -112,6 +116,7 @@ impl Target {
 pub struct Idle {
     sender: SendRequest<Outgoing>,
     driver: Driver,
+    turn: Turn,
     slot: Option<Slot>,
     key: PoolKey,
     ticket: Ticket,
@@ -182,6 +187,7 @@ pub(super) async fn send(
     }
     loop {
         let mut idle = acquire(node, pod, target, &breaker).await?;
+        idle.turn.begin();
         match idle.sender.try_send_request(request).await {
             Ok(response) => {
                 let busy = Busy {
@@ -257,8 +263,10 @@ async fn connect(
         key,
         ticket,
     } = opened.await.map_err(Failure::Connect)?;
+    let stream = Back::new(stream);
+    let turn = stream.turn();
     let (sender, connection) = http1::Builder::new()
-        .max_buf_size(HEAD_MAX)
+        .max_buf_size(READ_AHEAD)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(Failure::Reset)?;
@@ -266,6 +274,7 @@ async fn connect(
     Ok(Idle {
         sender,
         driver,
+        turn,
         slot,
         key,
         ticket,
@@ -379,9 +388,10 @@ impl After {
             drop(sender);
             if let Ok(Ok(Parts { io, read_buf, .. })) = driver.await
                 && read_buf.is_empty()
+                && let Some(stream) = io.into_inner().into_inner()
             {
                 let opened = Opened {
-                    stream: io.into_inner(),
+                    stream,
                     slot,
                     key,
                     ticket,

@@ -6,6 +6,7 @@
 mod accept;
 mod anchor;
 mod anchors;
+mod back;
 mod body;
 mod carry;
 mod exchange;
@@ -14,6 +15,7 @@ mod head;
 mod headers;
 mod local;
 mod mirror;
+mod phrase;
 mod plan;
 mod relay;
 mod reply;

@@ -132,14 +132,16 @@ pub(super) fn decide<B: Body>(
     let policy = &generation.policies.routes[choice.route as usize];
     if let Some(upgrade) = upgrade {
         let kind = upgrade.to_str().unwrap_or_default().to_ascii_lowercase();
-        let http1 = request.version() == Version::HTTP_11;
-        if !http1 || !policy.upgrades.contains(&kind) {
+        if request.version() != Version::HTTP_11 || !policy.upgrades.contains(&kind) {
             return Err((StatusCode::FORBIDDEN, "").into());
         }
     }
     let passed = image.routes[choice.route as usize & (ROUTES_MAX - 1)].passed != 0;
+    // What an HTTP/2 client sends the kernel never reads: a connection that it got would be of no use, and the next request would need
+    // another one.
+    let http1 = request.version() == Version::HTTP_11;
     Ok(Plan {
-        kernel_bound: scanned.kernel_bound && !passed,
+        kernel_bound: scanned.kernel_bound && !passed && http1,
         route: choice.route,
         target: Target {
             cluster: choice.cluster,

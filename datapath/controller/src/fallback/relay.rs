@@ -24,7 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::anchor::{Anchor, HEAD_MAX};
+use super::anchor::Anchor;
+use super::back::{Back, Garbled, READ_AHEAD};
 use super::carry::carry;
 use super::headers::{keeps_open, strip_hop_by_hop};
 use crate::node::Node;
@@ -146,18 +147,21 @@ async fn transfer(
         .uri("/")
         .body(Empty::<Bytes>::new())?;
     // The response side of the connection lives as long as this function: borrow the descriptor.
-    let readable = ResponseOnly {
+    let readable = Back::new(ResponseOnly {
         socket: dup(stream)?,
-    };
+    });
     let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(HEAD_MAX)
+        .max_buf_size(READ_AHEAD)
         .handshake(TokioIo::new(readable))
         .await?;
     let exchange = async {
-        let response = sender
-            .send_request(request)
-            .await
-            .context("no response head")?;
+        let response = match sender.send_request(request).await {
+            Err(error) if error.is_parse() || Garbled::caused(&error) => {
+                client.finish(&bad_gateway()).await?;
+                return Ok(false);
+            }
+            response => response.context("no response head")?,
+        };
         let keeps = keeps_open(response.headers());
         let (framed, length) = head(&response, to_head);
         let body = response.into_body();
@@ -180,6 +184,14 @@ async fn transfer(
             Ok(false)
         }
     }
+}
+
+/// What the client is told instead of something that is no response, in Envoy's words.
+fn bad_gateway() -> Vec<u8> {
+    let text =
+        "upstream connect error or disconnect/reset before headers. reset reason: protocol error";
+    let length = text.len();
+    format!("HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\r\n{text}").into()
 }
 
 /// The response's head for the client's hop, and whether its body keeps a known length.

@@ -44,8 +44,12 @@ impl Reply {
         let text = format!(
             "upstream connect error or disconnect/reset before headers. {retried}reset reason: {failure}"
         );
+        let status = match failure {
+            Failure::Garbled(_) => StatusCode::BAD_GATEWAY,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
         Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
+            status,
             text,
             location: None,
         }

@@ -71,7 +71,10 @@ impl<'p> Tries<'p> {
             Failure::Overflow => false,
             Failure::Connect(_) => any_reset || on(RetryOn::ConnectFailure),
             Failure::Refused(_) => any_reset || on(RetryOn::RefusedStream),
-            Failure::Reset(_) | Failure::StreamReset(_) | Failure::TryTimeout => any_reset,
+            Failure::Reset(_)
+            | Failure::Garbled(_)
+            | Failure::StreamReset(_)
+            | Failure::TryTimeout => any_reset,
         };
         if retried { self.again() } else { None }
     }

@@ -75,7 +75,7 @@ pub(crate) struct Mesh {
     pub(crate) client: Agent,
     pub(crate) servers: Vec<(String, Child)>,
     pub(crate) dir: tempfile::TempDir,
-    name: String,
+    pub(crate) name: String,
     pods_name: &'static str,
 }
 
@@ -234,11 +234,43 @@ impl Mesh {
     }
 
     fn pods(&self, names: &[&str]) -> Value {
-        let pod = |name: &&str| {
-            let pod = self.lab.pod(name).unwrap();
-            json!({ "name": name, "netns": pod.netns_path(), "cgroup": pod.cgroup() })
-        };
-        names.iter().map(pod).collect()
+        names.iter().map(|name| self.entry(name)).collect()
+    }
+
+    /// A pod's entry in a pods file.
+    pub(crate) fn entry(&self, name: &str) -> Value {
+        let pod = self.lab.pod(name).unwrap();
+        json!({ "name": name, "netns": pod.netns_path(), "cgroup": pod.cgroup() })
+    }
+
+    /// Writes a pods file of these entries.
+    pub(crate) fn enrol_entries(&self, entries: &[Value]) {
+        replace(&self.pods_path(), Value::from(entries).to_string());
+    }
+
+    /// Waits until these pods are enrolled.
+    pub(crate) fn enrolled(&self, wanted: &[&str]) {
+        eventually("the pods are followed", || {
+            let pods = self.status().pods;
+            (pods == wanted).then_some(()).ok_or(format!("{pods:?}"))
+        });
+    }
+
+    /// Waits until a refusal that says `wanted` is reported.
+    pub(crate) fn refused(&self, wanted: &str) {
+        eventually("the refusal is reported", || {
+            let refused = self.status().refused.unwrap_or_default();
+            refused.contains(wanted).then_some(()).ok_or(refused)
+        });
+    }
+
+    /// Waits until nothing is refused and the configuration is of that generation.
+    pub(crate) fn generation(&self, wanted: u64) {
+        eventually("the configuration is active", || {
+            let status = self.status();
+            let good = status.generation == wanted && status.refused.is_none();
+            good.then_some(()).ok_or(format!("{status}"))
+        });
     }
 
     /// The daemon's command line.
@@ -284,8 +316,18 @@ impl Mesh {
 
     /// Starts a daemon that the caller keeps, and waits until it is ready.
     pub(crate) fn launch(&self, more: &[&str]) -> Daemon {
-        let mut command = self.command(&self.name);
+        self.launch_as(&self.name, more)
+    }
+
+    /// The same under another name.
+    pub(crate) fn launch_as(&self, name: &str, more: &[&str]) -> Daemon {
+        let mut command = self.command(name);
         command.args(more);
+        self.launch_command(command)
+    }
+
+    /// Starts a daemon by a command that the caller has changed, and waits until it is ready.
+    pub(crate) fn launch_command(&self, command: Command) -> Daemon {
         let child = self.lab.spawn(quiet(command)).unwrap();
         Daemon::ready(child).unwrap_or_else(|| {
             panic!(

@@ -51,11 +51,15 @@ pub fn admit<const N: usize>(head: &Head<N>, total: u64) -> Result<(), Reason> {
 
 /// The length of the response to a request; `to_head` if that was a HEAD request.
 ///
-/// 1xx is left to user space: another response follows it. So is a body that ends with the connection.
+/// 1xx is left to user space: another response follows it. So is a body that ends with the connection, and one where there is none
+/// (RFC 9110 section 8.6).
 #[inline(always)]
 pub fn response_length<const N: usize>(head: &Head<N>, to_head: bool) -> Length {
     let end = u64::from(head.end);
     if head.status < 200 {
+        return Length::Unknown(Reason::Relayed);
+    }
+    if head.status == 204 && (head.flags & flag::CHUNKED != 0 || head.content_length != 0) {
         return Length::Unknown(Reason::Relayed);
     }
     if to_head || head.status == 204 || head.status == 304 {

@@ -58,6 +58,20 @@ pub(super) fn bootstrap(configs: &[Config], sockets: &str) -> Value {
     json!({ "static_resources": { "listeners": listeners, "clusters": clusters } })
 }
 
+/// A bootstrap with one route, to a server on an abstract socket.
+pub(super) fn before_server(sockets: &str, server: &str) -> Value {
+    let host = json!({ "name": "all", "domains": ["*"], "routes": [
+        { "match": { "prefix": "/" }, "route": { "cluster": "server" } },
+    ] });
+    let address = json!({ "pipe": { "path": format!("@{server}") } });
+    let cluster = json!({ "name": "server", "type": "STATIC", "connect_timeout": "1s",
+        "load_assignment": { "cluster_name": "server", "endpoints": [
+            { "lb_endpoints": [{ "endpoint": { "address": address } }] },
+        ] } });
+    let listener = http_listener(&socket(sockets, 0, 0), &[host]);
+    json!({ "static_resources": { "listeners": [listener], "clusters": [cluster] } })
+}
+
 fn http_listener(socket: &str, virtual_hosts: &[Value]) -> Value {
     let manager = json!({
         "@type": MANAGER,

@@ -69,6 +69,26 @@ impl Envoy {
         Ok(Self { process })
     }
 
+    /// Starts `program` with one route, to a server that `serve` begins on the abstract socket of the name it gets.
+    ///
+    /// # Errors
+    /// As [`Envoy::start`].
+    pub fn start_before(
+        program: &Path,
+        serve: impl FnOnce(&str) -> io::Result<()>,
+    ) -> Result<Self, EnvoyError> {
+        let sockets = unused_name();
+        let server = format!("{sockets}-server");
+        serve(&server).map_err(|source| EnvoyError::Start {
+            program: program.to_owned(),
+            source,
+        })?;
+        let bootstrap = bootstrap::before_server(&sockets, &server).to_string();
+        let mut process = Process::start(program, &bootstrap, sockets)?;
+        process.wait_for(&bootstrap::socket(process.sockets(), 0, 0))?;
+        Ok(Self { process })
+    }
+
     /// What Envoy answers to each of these byte streams, each on a connection of its own. `expected` is how many answers are
     /// waited for; more than that are noticed if they come soon.
     ///

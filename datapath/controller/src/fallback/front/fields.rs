@@ -8,21 +8,21 @@ use super::Rejection;
 
 /// One field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Field<'h> {
+pub(in crate::fallback) struct Field<'h> {
     /// Its name, a token.
-    pub(super) name: &'h str,
+    pub(in crate::fallback) name: &'h str,
     /// Its value as it was sent, without the white space around it.
-    pub(super) raw: &'h [u8],
+    pub(in crate::fallback) raw: &'h [u8],
 }
 
 impl<'h> Field<'h> {
     /// Whether this is its name.
-    pub(super) fn is(&self, name: &str) -> bool {
+    pub(in crate::fallback) fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
 
     /// Its value as Envoy understands it: on one line, whatever it was written on, and without bare CRs.
-    pub(super) fn value(&self) -> Cow<'h, [u8]> {
+    pub(in crate::fallback) fn value(&self) -> Cow<'h, [u8]> {
         if !self.raw.contains(&b'\r') && !self.raw.contains(&b'\n') {
             return Cow::Borrowed(self.raw);
         }
@@ -33,14 +33,14 @@ impl<'h> Field<'h> {
 }
 
 /// Whether no byte stands there that may stand nowhere: control characters besides white space.
-pub(super) fn is_clean(head: &[u8]) -> bool {
+pub(in crate::fallback) fn is_clean(head: &[u8]) -> bool {
     let is_control = |byte: &u8| byte.is_ascii_control() && !b"\t\r\n".contains(byte);
     !head.iter().any(is_control)
 }
 
 /// The offset behind the blank line that ends `bytes`, if it is there. `begun` is an offset at which a line begins and
 /// before which no end is; it is moved along, so that bytes are looked at once however they come.
-pub(super) fn end(bytes: &[u8], begun: &mut usize) -> Option<usize> {
+pub(in crate::fallback) fn end(bytes: &[u8], begun: &mut usize) -> Option<usize> {
     while let Some(length) = bytes[*begun..].iter().position(|byte| *byte == b'\n') {
         let line = &bytes[*begun..=*begun + length];
         *begun += length + 1;
@@ -55,7 +55,7 @@ pub(super) fn end(bytes: &[u8], begun: &mut usize) -> Option<usize> {
 ///
 /// # Errors
 /// 400 for lines that are none, 431 for too many.
-pub(super) fn parse(block: &[u8]) -> Result<Vec<Field<'_>>, Rejection> {
+pub(in crate::fallback) fn parse(block: &[u8]) -> Result<Vec<Field<'_>>, Rejection> {
     let mut fields = Vec::new();
     let mut rest = block;
     while !matches!(rest, b"" | b"\n" | b"\r\n") {

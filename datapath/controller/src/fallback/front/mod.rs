@@ -17,7 +17,7 @@ mod chunks;
 mod connection;
 #[cfg(test)]
 mod edge;
-mod fields;
+pub(super) mod fields;
 mod gate;
 mod judge;
 mod line;
