@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use crate::admin::{Calls, DAEMON, Socket, serve};
 use crate::configuration::Configuration;
 use crate::enrolment::{Enrolment, List};
+use crate::fallback::follow_age;
 use crate::follow::{self, FileError, Followed};
 use crate::guard::{self, Guard, Launch};
 use crate::load::{Datapath, MapSize};
@@ -196,6 +197,10 @@ impl Daemon {
         let own = node();
         keep.keep("ending slots that were found wrong", move || {
             upstream::follow_wrong(Arc::clone(&own))
+        });
+        let own = node();
+        keep.keep("closing connections that pods over their share left unused", move || {
+            follow_age(Arc::clone(&own))
         });
         let own = node();
         keep.keep("taking over responses from the kernel", move || {

@@ -22,6 +22,7 @@ pub mod pods;
 pub mod privilege;
 pub mod replace;
 pub mod rundir;
+pub mod shares;
 pub mod splice;
 pub mod status;
 pub mod supervise;

@@ -54,6 +54,7 @@ fn purpose(program: &str) -> &'static str {
         "msg_server_response" => "sk_msg: same-node responses",
         "skb_upstream_response" => "sk_skb: responses from other nodes",
         "tc_pod_egress" | "tc_pod_ingress" => "tc: packets, with --path splice",
+        "share_give" | "share_release" => "test-run: shares of pods",
         _ => "test-run: upstream pools",
     }
 }

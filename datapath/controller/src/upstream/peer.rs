@@ -73,7 +73,11 @@ fn set(socket: impl AsFd, option: libc::c_int, value: libc::c_int) -> io::Result
             size_of_val(&value) as libc::socklen_t,
         )
     };
-    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn get(socket: impl AsFd, option: libc::c_int) -> io::Result<u32> {
@@ -89,5 +93,9 @@ fn get(socket: impl AsFd, option: libc::c_int) -> io::Result<u32> {
             &raw mut length,
         )
     };
-    if failed == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+    if failed == 0 {
+        Ok(value)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
