@@ -8,6 +8,7 @@ pub mod admin;
 pub mod buffers;
 pub mod configuration;
 pub mod daemon;
+pub mod defence;
 pub mod enrolment;
 pub mod fallback;
 pub mod follow;

@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::Semaphore;
 
 use crate::buffers::LARGE_MAX;
+use crate::defence::Without;
 use crate::fallback::Anchor;
 use crate::generation::Generation;
 use crate::load::Datapath;
@@ -31,6 +32,8 @@ pub struct Node {
     pub upstreams: Upstreams,
     /// Descriptors of anchored connections, by pod.
     pub descriptors: SharedShares,
+    /// Defences that are off.
+    pub without: Without,
     /// Large responses that may have large buffers.
     pub large: Semaphore,
     /// Requests that user space has begun to serve, since the start.
@@ -44,13 +47,14 @@ impl Node {
     ///
     /// # Errors
     /// If there is no descriptor left to watch upstreams with.
-    pub fn new(datapath: Datapath) -> std::io::Result<Self> {
+    pub fn new(datapath: Datapath, without: Without) -> std::io::Result<Self> {
         Ok(Self {
             datapath: Mutex::new(datapath),
             generation: RwLock::new(None),
             anchors: Mutex::default(),
-            upstreams: Upstreams::new()?,
-            descriptors: SharedShares::new(descriptors()?),
+            upstreams: Upstreams::new(&without)?,
+            descriptors: SharedShares::new(without.limit(descriptors()?)),
+            without,
             large: Semaphore::new(LARGE_MAX),
             served: AtomicU64::new(0),
             turns: (0..CLUSTERS_MAX).map(|_| AtomicU32::new(0)).collect(),

@@ -1,13 +1,13 @@
 //! The victim: requests whose answers must come from the one server meant, each to its own request.
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// Longer than an answer takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::exchange::{Answer, PATIENCE, exchange, prepare};
+
 /// Requests on one connection before the next is made.
 const PER_CONNECTION: u64 = 50;
 
@@ -26,8 +26,8 @@ pub struct Seen {
     pub p99_us: u64,
 }
 
-/// Sends requests for so long, each answered by `server` or something is wrong.
-pub fn run(target: SocketAddr, server: &str, length: Duration) -> Seen {
+/// Sends requests for so long, each answered by one of `servers` (with commas) or something is wrong.
+pub fn run(target: SocketAddr, servers: &str, length: Duration) -> Seen {
     let end = Instant::now() + length;
     let mut seen = Seen::default();
     let mut times = Vec::new();
@@ -44,9 +44,9 @@ pub fn run(target: SocketAddr, server: &str, length: Duration) -> Seen {
             number += 1;
             let begun = Instant::now();
             match exchange(&mut stream, number) {
-                Ok(head) => {
+                Ok(answer) => {
                     times.push(begun.elapsed());
-                    seen.judge(&head, server, number);
+                    seen.judge(&answer, servers, number);
                 }
                 Err(error) => {
                     seen.fail(format!("request {number}: {error}"));
@@ -59,6 +59,12 @@ pub fn run(target: SocketAddr, server: &str, length: Duration) -> Seen {
     let at = (times.len() * 99 / 100).min(times.len().saturating_sub(1));
     seen.p99_us = times.get(at).map_or(0, |time| time.as_micros() as u64);
     seen
+}
+
+fn connect(target: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&target, PATIENCE)?;
+    prepare(&stream)?;
+    Ok(stream)
 }
 
 impl Seen {
@@ -74,69 +80,24 @@ impl Seen {
         }
     }
 
-    fn judge(&mut self, head: &str, server: &str, number: u64) {
-        let header = |name: &str| {
-            let mut lines = head.lines().filter_map(|line| line.split_once(": "));
-            lines.find_map(|(have, value)| have.eq_ignore_ascii_case(name).then_some(value))
-        };
-        let sequence = number.to_string();
-        if !head.starts_with("HTTP/1.1 200") && header("x-served-by").is_none() {
-            self.fail(format!(
-                "request {number}: {}",
-                head.lines().next().unwrap_or_default()
-            ));
-        } else if header("x-served-by") == Some(server)
-            && header("x-request-seq") == Some(&sequence)
-        {
+    /// Adds what another victim saw.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.answered += other.answered;
+        self.failed += other.failed;
+        self.stolen += other.stolen;
+        self.p99_us = self.p99_us.max(other.p99_us);
+        other.examples.into_iter().for_each(|what| self.example(what));
+    }
+
+    fn judge(&mut self, answer: &Answer, servers: &str, number: u64) {
+        if answer.is_nobodys() {
+            self.fail(format!("request {number}: {}", answer.status()));
+        } else if servers.split(',').any(|server| answer.is_of(server, number)) {
             self.answered += 1;
         } else {
             self.stolen += 1;
-            self.example(format!("request {number} to {server} got {head:?}"));
+            self.example(format!("request {number} to {servers} got {:?}", answer.head));
         }
-    }
-}
-
-fn connect(target: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&target, PATIENCE)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
-/// Sends a request and reads its answer; the answer's head.
-fn exchange(stream: &mut TcpStream, number: u64) -> io::Result<String> {
-    let request = format!(
-        "GET / HTTP/1.1\r\nhost: victim\r\nx-request-seq: {number}\r\ncookie: the victim's\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
-    let mut bytes = Vec::new();
-    let mut piece = [0; 4096];
-    let end = loop {
-        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            break at + 4;
-        }
-        bytes.extend_from_slice(some(stream, &mut piece)?);
-    };
-    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    let length = head
-        .lines()
-        .filter_map(|line| line.split_once(": "))
-        .find_map(|(name, value)| {
-            name.eq_ignore_ascii_case("content-length")
-                .then(|| value.parse().ok())?
-        })
-        .unwrap_or(0_usize);
-    while bytes.len() < end + length {
-        bytes.extend_from_slice(some(stream, &mut piece)?);
-    }
-    Ok(head)
-}
-
-fn some<'a>(stream: &mut TcpStream, piece: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    match stream.read(piece)? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        count => Ok(&piece[..count]),
     }
 }
 
@@ -162,7 +123,7 @@ mod tests {
             ),
         ] {
             let mut seen = Seen::default();
-            seen.judge(&head, "s1", 7);
+            seen.judge(&Answer { head: head.clone() }, "s1", 7);
             assert_eq!(
                 (seen.answered, seen.failed, seen.stolen),
                 expected,

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::btf::Offsets;
 use super::{LoadError, PROGRAMS, load_program, object};
+use crate::defence::Without;
 use crate::path::SPLICE;
 
 /// One requirement and whether this machine meets it.
@@ -22,7 +23,7 @@ pub struct Requirement {
 /// Tries every hook and map on this kernel; loads programs but attaches nothing.
 pub fn check() -> Vec<Requirement> {
     let mut found = vec![cgroup2(), btf()];
-    let mut ebpf = match object(&[]) {
+    let mut ebpf = match object(&[], &Without::default()) {
         Ok(ebpf) => ebpf,
         Err(error) => {
             found.push(requirement("maps", "all of it", Err(chain(&error))));

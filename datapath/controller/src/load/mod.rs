@@ -30,6 +30,7 @@ pub use self::error::LoadError;
 use self::places::Places;
 use self::shared::Shared;
 pub use self::size::{MapSize, NotASize};
+use crate::defence::{Defence, Without};
 use crate::path::Path;
 
 /// The cgroup programs with the names of their hooks.
@@ -92,8 +93,8 @@ impl Datapath {
     ///
     /// # Errors
     /// [`LoadError`], naming the program or map.
-    pub fn load(sizes: &[MapSize], path: Path) -> Result<Self, LoadError> {
-        let mut ebpf = object(sizes)?;
+    pub fn load(sizes: &[MapSize], path: Path, without: &Without) -> Result<Self, LoadError> {
+        let mut ebpf = object(sizes, without)?;
         load_programs(&mut ebpf, path)?;
         attach_to_map(&mut ebpf, "msg_client_request", "CLIENTS")?;
         attach_to_map(&mut ebpf, "msg_server_response", "SERVERS")?;
@@ -242,7 +243,7 @@ impl Attached {
     }
 }
 
-fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
+fn object(sizes: &[MapSize], without: &Without) -> Result<Ebpf, LoadError> {
     if kmesh_object::OBJECT.is_empty() {
         return Err(LoadError::NoObject);
     }
@@ -250,7 +251,8 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
     let offsets = Offsets::find(&btf)?;
     let places = Places::find(&btf);
     let sized = sizes.iter().find(|size| size.map() == "ANCHORED");
-    let connections = sized.map_or(CLIENTS_MAX, MapSize::entries);
+    let connections = without.limit(sized.map_or(CLIENTS_MAX, MapSize::entries));
+    let anywhere = u32::from(without.is_off(Defence::Namespace));
     let mut loader = EbpfLoader::new();
     for size in sizes {
         loader.map_max_entries(size.map(), size.entries());
@@ -267,6 +269,7 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
         .override_global("PSOCK_BACKLOG", &offsets.backlog, true)
         .override_global("PSOCK_INGRESS", &offsets.ingress, true)
         .override_global("CONNECTIONS_MAX", &connections, true)
+        .override_global("EXPECTED_ANYWHERE", &anywhere, true)
         .override_global("PLACES_USED", &places.used, true)
         .override_global("SOCK_COOKIE", &places.cookie, true)
         .override_global("SOCK_WMEM_QUEUED", &places.queued, true)

@@ -36,6 +36,7 @@ pub use self::verify::{Leases, follow_wrong, verify};
 pub use self::wake::{follow_hangups, follow_relays};
 use self::wanted::Wanted;
 pub use self::watch::donate;
+use crate::defence::Without;
 use crate::fallback::{Idle, Shared};
 use crate::node::Node;
 use crate::shares::Shares;
@@ -98,10 +99,10 @@ impl Upstreams {
     ///
     /// # Errors
     /// If there is no descriptor left for the epoll instance.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(without: &Without) -> io::Result<Self> {
         let state = State {
             vacant: (0..UPSTREAMS_MAX as u32).collect(),
-            slots: Shares::new(UPSTREAMS_MAX as u32),
+            slots: Shares::new(without.limit(UPSTREAMS_MAX as u32)),
             donated: BTreeMap::new(),
             idle: HashMap::new(),
             shared: HashMap::new(),

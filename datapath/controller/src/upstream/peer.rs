@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tracing::warn;
 
 use super::Record;
+use crate::defence::{Defence, Without};
 
 /// What the upstream's own socket counts, right after its handshake and before anything is sent on it.
 ///
@@ -30,9 +31,9 @@ pub(super) fn sequences(stream: &TcpStream) -> io::Result<Sequences> {
 }
 
 /// The server's socket on this node that claims to be the far end, if it is.
-pub(super) fn server(record: Record, own: Sequences) -> Option<(u64, u64)> {
+pub(super) fn server(record: Record, own: Sequences, without: &Without) -> Option<(u64, u64)> {
     let claim = record.claim()?;
-    if claim.sequences.is_mirrored_by(own) {
+    if claim.sequences.is_mirrored_by(own) || without.is_off(Defence::Sequences) {
         return Some((claim.server, claim.socket));
     }
     warn!(

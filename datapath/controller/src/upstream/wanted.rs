@@ -82,11 +82,12 @@ impl Upstreams {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::defence::Without;
 
     #[test]
     fn an_address_that_two_pods_claim_is_nobodys() {
         let (own, shared) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let upstreams = Upstreams::new().unwrap();
+        let upstreams = Upstreams::new(&Without::default()).unwrap();
         upstreams.admit_pod(1, 11, &[own, shared]);
         assert_eq!(upstreams.owner(shared), Some(11));
         upstreams.admit_pod(2, 22, &[shared]);
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn connections_are_of_enrolled_pods_to_configured_endpoints() {
-        let upstreams = Upstreams::new().unwrap();
+        let upstreams = Upstreams::new(&Without::default()).unwrap();
         let key = PoolKey {
             pod: 1,
             endpoint: 5,

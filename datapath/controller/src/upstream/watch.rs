@@ -41,7 +41,7 @@ pub fn donate(node: &Arc<Node>, opened: Opened, patience: Option<Duration>) {
         .upstreams
         .owner(SocketAddr::from(slot.connection.server).ip());
     let server = owner.filter(|_| {
-        let found = sequences.and_then(|own| peer::server(record, own));
+        let found = sequences.and_then(|own| peer::server(record, own, &node.without));
         if let Some((cookie, socket)) = found {
             record.set_server_socket(socket);
             record.set_server(cookie);
