@@ -1,11 +1,15 @@
 //! What an attacker may do at all. The lab starts programs as root with every capability; no pod has that.
 
-use std::io;
+use std::{fs, io};
 
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+
+/// The user nobody, and its group.
+const NOBODY: u32 = 65_534;
 
 /// Whom a program becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,15 +45,18 @@ pub fn become_who(who: Who) -> io::Result<()> {
         Who::Container => keep(&[Capability::CAP_NET_RAW, Capability::CAP_NET_BIND_SERVICE]),
         Who::Userns => {
             nobody()?;
+            // Without it the files of this process are root's, who may be anybody else by now.
+            set_dumpable(true)?;
             unshare(CloneFlags::CLONE_NEWUSER)?;
-            Ok(())
+            fs::write("/proc/self/setgroups", "deny")?;
+            fs::write("/proc/self/uid_map", format!("0 {NOBODY} 1"))?;
+            fs::write("/proc/self/gid_map", format!("0 {NOBODY} 1"))
         }
         Who::Nobody => nobody(),
     }
 }
 
 fn nobody() -> io::Result<()> {
-    const NOBODY: u32 = 65_534;
     let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
     setgroups(&[])?;
     setresgid(gid, gid, gid)?;

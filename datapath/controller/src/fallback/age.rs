@@ -91,6 +91,7 @@ fn close_idle(pod: u32, anchors: &[Arc<Anchor>], seen: &HashMap<u64, Seen>) {
         );
     }
     for (anchor, _) in own {
-        anchor.close();
+        // A client that left it unused may not notice its end either, and what is not closed keeps its place.
+        anchor.reset();
     }
 }

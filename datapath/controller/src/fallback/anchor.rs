@@ -164,6 +164,11 @@ impl Anchor {
         let _ = socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Both);
     }
 
+    /// Ends the connection at once, whether the client closes its end or not.
+    pub(super) fn reset(&self) {
+        self.end(None);
+    }
+
     /// The client is gone: nothing more is read or sent.
     pub fn leave(&self) {
         let socket = socket2::SockRef::from(&self.socket);
