@@ -15,6 +15,7 @@ mod head;
 mod headers;
 mod local;
 mod mirror;
+mod phrase;
 mod plan;
 mod relay;
 mod reply;

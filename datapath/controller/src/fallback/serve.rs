@@ -19,6 +19,7 @@ use super::exchange::{After, Carrier, Failure, Outgoing, Target, send};
 use super::front::{Orders, Rejection};
 use super::headers::{change_request, change_response, strip_hop_by_hop};
 use super::mirror;
+use super::phrase;
 use super::plan::{Plan, plan};
 use super::relay::queued;
 use super::reply::{Reply, TIMEOUT, is_grpc};
@@ -63,6 +64,7 @@ impl Session {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
+        phrase::put(&mut response);
         Ok(response)
     }
 
