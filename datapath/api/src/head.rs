@@ -1,7 +1,7 @@
 //! An HTTP/1 message head and what the scanner found in it.
 //!
-//! The struct lives in a map value, and the scanner keeps its own state in it too: what is read back from map memory is
-//! an unknown number to the verifier, so a loop over the bytes is checked once and not once per state.
+//! The struct lives in a map value, and the scanner and the decision keep their own state in it too: what is read back from map
+//! memory is an unknown number to the verifier, so a loop over the bytes is checked once and not once per state.
 
 use crate::limits::FOUND_MAX;
 
@@ -80,6 +80,26 @@ impl Found {
     pub const SEVERAL: u32 = u32::MAX;
 }
 
+/// Where the decision on a head stands: the business of `kmesh_orchestration::decide`, but stored, for the scanner's reason.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Walk {
+    /// The number that a header's digits make.
+    pub number: u64,
+    /// The node that a walk has come to.
+    pub node: u32,
+    /// The node before it.
+    pub before: u32,
+    /// Where the walk stands in the head; of a header, the entry in [`Head::found`] plus one.
+    pub at: u32,
+    /// What a walk or a search has found out.
+    pub known: u32,
+    /// What is left of the candidates by literal patterns: an index into `Image::candidates` plus one, 0 = nothing.
+    pub literal: u32,
+    /// The same by regular expressions.
+    pub expressions: u32,
+}
+
 /// A message head of at most `N` bytes (a power of two) and what was found in it.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -130,6 +150,8 @@ pub struct Head<const N: usize> {
     pub found_count: u32,
     /// Where the value of the last `connection` line stands; 0 = none yet. A second line is left to user space.
     pub connection_at: u32,
+    /// The decision's own memory.
+    pub walk: Walk,
     /// The headers that the configuration asks about, in order.
     pub found: [Found; FOUND_MAX],
 }
@@ -161,6 +183,15 @@ impl<const N: usize> Head<N> {
             content_length: 0,
             found_count: 0,
             connection_at: 0,
+            walk: Walk {
+                number: 0,
+                node: 0,
+                before: 0,
+                at: 0,
+                known: 0,
+                literal: 0,
+                expressions: 0,
+            },
             found: [Found {
                 name: 0,
                 value: 0,

@@ -134,10 +134,8 @@ pub struct Seam {
     pub key: FlowKey,
     /// The leaseholder's flow.
     pub client: FlowKey,
-    /// Ethernet header of what leaves.
-    pub ethernet: [u8; 14],
-    /// Padding; zero.
-    pub reserved: [u8; 2],
+    /// Ethernet header of what leaves: two bytes without meaning, then 14 of it, so that what follows them in a packet is aligned.
+    pub ethernet: [u32; 4],
     /// What the server expects next.
     pub next_out: u32,
     /// The server's next byte that nobody has.
@@ -156,6 +154,8 @@ pub struct Seam {
     pub segment: u32,
     /// One of [`framing`].
     pub framing: u32,
+    /// What of the server's bytes it was told last that the client has.
+    pub told: u32,
     /// Up to where the response has been framed, by the server's sequence number.
     pub framed: u32,
     /// The byte after the response; valid while `complete` is 1.

@@ -9,6 +9,8 @@ pub enum Defence {
     Namespace,
     /// An accepted socket is an upstream's far end only if both count the same bytes.
     Sequences,
+    /// A packet of the splice path has to have numbers that its sender can have.
+    Numbers,
     /// A pod gets its share of what all pods need.
     Shares,
 }

@@ -1,6 +1,5 @@
 //! What the parts of the controller share.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -13,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::buffers::LARGE_MAX;
 use crate::defence::Without;
-use crate::fallback::Anchor;
+use crate::fallback::Anchors;
 use crate::generation::Generation;
 use crate::load::Datapath;
 use crate::pods::Pod;
@@ -26,8 +25,8 @@ pub struct Node {
     datapath: Mutex<Datapath>,
     /// The configuration that user space decides with.
     generation: RwLock<Option<Arc<Generation>>>,
-    /// Client connections in user space, by the client's cookie.
-    anchors: Mutex<HashMap<u64, Arc<Anchor>>>,
+    /// Client connections in user space.
+    anchors: Mutex<Anchors>,
     /// Upstream connections.
     pub upstreams: Upstreams,
     /// Descriptors of anchored connections, by pod.
@@ -92,7 +91,7 @@ impl Node {
         let (upstreams, upstreams_refused) = self.upstreams.slots_of(pod.index);
         let (descriptors, descriptors_refused) = self.descriptors.books().of(pod.index);
         Share {
-            pod: pod.spec.name.clone(),
+            pod: pod.spec().name.clone(),
             connections: u64::from(kernel.connections),
             connections_refused: kernel.refused,
             upstreams: u64::from(upstreams),
@@ -115,7 +114,7 @@ impl Node {
     }
 
     /// The client connections in user space.
-    pub fn anchors(&self) -> MutexGuard<'_, HashMap<u64, Arc<Anchor>>> {
+    pub fn anchors(&self) -> MutexGuard<'_, Anchors> {
         self.anchors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -234,7 +234,7 @@ impl Pod {
         let inserted = datapath.pod_use.insert(index, PodUse::default(), 0);
         inserted.map_err(|source| {
             let map = "POD_USE";
-            kernel_error(&pod.spec, LoadError::Map { map, source })
+            kernel_error(&pod.spec(), LoadError::Map { map, source })
         })?;
         if let Err(error) = pod.restate(datapath) {
             pod.withdraw(datapath);
@@ -247,7 +247,7 @@ impl Pod {
     /// Takes the pod out of the kernel's tables, unless another pod has its namespace by now.
     fn withdraw(&self, datapath: &mut Datapath) {
         if let Err(error) = datapath.release_share(self.index) {
-            tracing::error!(pod = self.spec.name, %error, "a released pod keeps its share");
+            tracing::error!(pod = self.spec().name, %error, "a released pod keeps its share");
         }
         let _ = datapath.pod_use.remove(&self.index);
         let now = datapath.pods.get(&self.cookie, 0);

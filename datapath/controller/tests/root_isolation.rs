@@ -16,7 +16,7 @@ use std::thread;
 use kmesh_probe::status::Share;
 use lab::agent::{Agent, agent};
 use lab::http::{Client, get};
-use lab::{LOCAL, Mesh, RAW_PORT, SERVERS, WEB, eventually, root, tool};
+use lab::{HTTP_PORT, LOCAL, Mesh, RAW_PORT, SERVERS, WEB, eventually, root, tool};
 use serde_json::Value;
 
 /// The defences of an upstream's identity.
@@ -293,4 +293,36 @@ fn exchanges_that_are_left_at_every_moment_harm_nobody() {
             over.then_some(()).ok_or(format!("{other:?} {status}"))
         });
     }
+}
+
+/// Has another pod forge segments of the client's upstreams, and says how many of the client's requests fail.
+fn failed(test: &str, off: &[&str]) -> u64 {
+    let mut arguments = without(off);
+    arguments.push("--path=splice".to_owned());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mesh = mesh(test, &arguments);
+    let victim = mesh.lab.pod("client").unwrap().ipv4().to_string();
+    let server = mesh.endpoint("s1", HTTP_PORT).to_string();
+    let target = mesh.vip(WEB).to_string();
+    let words = ["container", "forge", &victim, &server, "1", "5"];
+    let forging = Begun::in_pod(&mesh, "other", &words);
+    let words = ["nobody", "victim", &target, "s1,s2", "5"];
+    let seen = Begun::in_pod(&mesh, "client", &words).outcome();
+    let deeds = forging.outcome();
+    assert!(deeds["made"].as_u64().unwrap() > 100_000, "{deeds}");
+    assert_eq!(seen["stolen"], 0, "{seen}");
+    assert!(seen["answered"].as_u64().unwrap() > 100, "{seen}");
+    let failed = seen["failed"].as_u64().unwrap();
+    assert!(failed == 0 || !off.is_empty(), "{seen}");
+    failed
+}
+
+#[test]
+fn segments_that_another_pod_forges_change_nothing() {
+    if !root("segments_that_another_pod_forges_change_nothing") {
+        return;
+    }
+    assert_eq!(failed("forged", &[]), 0);
+    let harm = failed("forged", &["numbers"]);
+    assert!(harm > 0, "without looking at numbers the attack succeeds");
 }

@@ -11,7 +11,7 @@ use kmesh_api::route::{
 use kmesh_api::{Image, Reason};
 
 use crate::balance::{self, Dice};
-use crate::path::Lists;
+use crate::memory::{read, write};
 use crate::repeat::{Body, repeat};
 use crate::{host, path, predicate};
 
@@ -41,10 +41,9 @@ pub const NO_ROUTE: u32 = u32::MAX;
 /// Tries the candidate routes in configuration order: the lowest number of two ordered lists.
 struct Candidates<'a, const N: usize> {
     image: &'a Image,
-    head: &'a Head<N>,
+    head: &'a mut Head<N>,
     drawn: u32,
-    /// What is left of the lists.
-    lists: &'a mut Lists,
+    /// The route that takes the request, or [`NO_ROUTE`].
     route: &'a mut u32,
 }
 
@@ -70,13 +69,16 @@ fn rest(list: u32, entry: u32) -> u32 {
 impl<const N: usize> Body for Candidates<'_, N> {
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        let literal = entry(self.image, self.lists.literal);
-        let expression = entry(self.image, self.lists.expressions);
+        let (left, others) = (
+            read(&self.head.walk.literal),
+            read(&self.head.walk.expressions),
+        );
+        let (literal, expression) = (entry(self.image, left), entry(self.image, others));
         let number = if literal & !CANDIDATE_LAST < expression & !CANDIDATE_LAST {
-            self.lists.literal = rest(self.lists.literal, literal);
+            write(&mut self.head.walk.literal, rest(left, literal));
             literal & !CANDIDATE_LAST
         } else {
-            self.lists.expressions = rest(self.lists.expressions, expression);
+            write(&mut self.head.walk.expressions, rest(others, expression));
             expression & !CANDIDATE_LAST
         };
         let route = &self.image.routes[number as usize & (ROUTES_MAX - 1)];
@@ -84,7 +86,7 @@ impl<const N: usize> Body for Candidates<'_, N> {
             *self.route = number;
             return false;
         }
-        self.lists.literal | self.lists.expressions != 0
+        read(&self.head.walk.literal) | read(&self.head.walk.expressions) != 0
     }
 }
 
@@ -96,7 +98,7 @@ impl<const N: usize> Body for Candidates<'_, N> {
 pub fn route<const N: usize>(
     image: &Image,
     route_config: u32,
-    head: &Head<N>,
+    head: &mut Head<N>,
     drawn: u32,
 ) -> Result<u32, Reason> {
     let config = &image.route_configs[route_config as usize & (ROUTE_CONFIGS_MAX - 1)];
@@ -104,9 +106,9 @@ pub fn route<const N: usize>(
         return Err(Reason::NoRoute);
     };
     let virtual_host = &image.virtual_hosts[host as usize & (VIRTUAL_HOSTS_MAX - 1)];
-    let mut lists = path::candidates(image, virtual_host, head);
+    path::candidates(image, virtual_host, head);
     let mut route = NO_ROUTE;
-    if lists.literal | lists.expressions != 0 {
+    if read(&head.walk.literal) | read(&head.walk.expressions) != 0 {
         // Each iteration takes one entry, and the compiler refuses lists longer than the bound.
         repeat(
             2 * CANDIDATE_LIST_MAX,
@@ -114,7 +116,6 @@ pub fn route<const N: usize>(
                 image,
                 head,
                 drawn,
-                lists: &mut lists,
                 route: &mut route,
             },
         );
@@ -135,7 +136,7 @@ pub fn route<const N: usize>(
 pub fn cluster<const N: usize>(
     image: &Image,
     route: &Route,
-    head: &Head<N>,
+    head: &mut Head<N>,
     drawn: u32,
 ) -> Result<u32, Reason> {
     match route.action {
@@ -172,7 +173,7 @@ pub fn cluster<const N: usize>(
 pub fn decide<const N: usize>(
     image: &Image,
     route_config: u32,
-    head: &Head<N>,
+    head: &mut Head<N>,
     dice: &mut impl Dice,
 ) -> Result<Choice, Undecided> {
     let drawn = dice.random();
@@ -200,7 +201,7 @@ pub fn decide<const N: usize>(
 pub fn choose<const N: usize>(
     image: &Image,
     route_config: u32,
-    head: &Head<N>,
+    head: &mut Head<N>,
     dice: &mut impl Dice,
 ) -> Result<Choice, Undecided> {
     let drawn = dice.random();
@@ -230,7 +231,7 @@ fn passed(route: &Route) -> Reason {
 fn draw<const N: usize>(
     image: &Image,
     number: u32,
-    head: &Head<N>,
+    head: &mut Head<N>,
     drawn: u32,
     dice: &mut impl Dice,
 ) -> Result<Choice, Undecided> {

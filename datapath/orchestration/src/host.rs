@@ -8,132 +8,120 @@ use kmesh_api::head::Head;
 use kmesh_api::route::RouteConfig;
 
 use crate::automaton::{DEAD, leap, lower, node, step};
+use crate::memory::{read, write};
 use crate::repeat::{Body, repeat};
-use crate::word::{self, forget};
+use crate::word;
 
 /// Longest stretch that one iteration leaps, in words, before it goes byte by byte.
 const LEAPS: u32 = 4;
 /// Bytes that one iteration consumes singly.
 const RUN: u32 = 8;
 
-/// Progress of a walk; in memory, not in registers, for the verifier's sake.
-struct Progress {
-    node: u32,
-    /// The node before it: only what another character follows counts as a wildcard.
-    before: u32,
-    /// Where the walk stands in the head.
-    at: u32,
-}
-
 /// Goes from the host's first byte to its last: exact domains and prefixes.
 struct Forward<'a, const N: usize> {
     image: &'a Image,
-    head: &'a Head<N>,
-    progress: &'a mut Progress,
+    head: &'a mut Head<N>,
+}
+
+impl<const N: usize> Forward<'_, N> {
+    /// Goes on to `node` with `bytes` bytes.
+    #[inline(always)]
+    fn go(&mut self, node: u32, bytes: u32) {
+        let walk = &mut self.head.walk;
+        let (here, at) = (read(&walk.node), read(&walk.at));
+        write(&mut walk.before, here);
+        write(&mut walk.node, node);
+        write(&mut walk.at, at.wrapping_add(bytes));
+    }
 }
 
 impl<const N: usize> Body for Forward<'_, N> {
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        let Progress {
-            mut node,
-            mut before,
-            mut at,
-        } = *self.progress;
         let end = self.head.host_end;
         for _ in 0..LEAPS {
+            let (here, at) = (read(&self.head.walk.node), read(&self.head.walk.at));
             if at.wrapping_add(word::BYTES) > end {
                 break;
             }
-            let next = leap(self.image, node, word::lower(word::load(self.head, at)));
+            let next = leap(self.image, here, word::lower(word::load(self.head, at)));
             if next == DEAD {
                 break;
             }
-            before = node;
-            node = next;
-            at = at.wrapping_add(word::BYTES);
+            self.go(next, word::BYTES);
         }
-        at = forget::<N>(at);
         for _ in 0..RUN {
-            if at >= end || node == DEAD {
-                break;
+            let (here, at) = (read(&self.head.walk.node), read(&self.head.walk.at));
+            if at >= end || here == DEAD {
+                return false;
             }
-            before = node;
             let byte = lower(self.head.bytes[at as usize & (N - 1)]);
-            node = step(self.image, node, byte);
-            at = at.wrapping_add(1);
+            self.go(step(self.image, here, byte), 1);
         }
-        *self.progress = Progress { node, before, at };
-        at < end && node != DEAD
+        true
     }
 }
 
 /// Goes from the host's last byte to its first: suffixes.
 struct Backward<'a, const N: usize> {
     image: &'a Image,
-    head: &'a Head<N>,
-    progress: &'a mut Progress,
+    head: &'a mut Head<N>,
 }
 
 impl<const N: usize> Body for Backward<'_, N> {
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        let Progress {
-            mut node,
-            mut before,
-            mut at,
-        } = *self.progress;
         let begin = self.head.host_at;
-        at = forget::<N>(at);
         for _ in 0..RUN {
-            if at <= begin || node == DEAD {
-                break;
+            let (here, at) = (read(&self.head.walk.node), read(&self.head.walk.at));
+            if at <= begin || here == DEAD {
+                return false;
             }
-            at = at.wrapping_sub(1);
-            before = node;
+            let at = at.wrapping_sub(1);
             let byte = lower(self.head.bytes[at as usize & (N - 1)]);
-            node = step(self.image, node, byte);
+            let next = step(self.image, here, byte);
+            let walk = &mut self.head.walk;
+            write(&mut walk.before, here);
+            write(&mut walk.node, next);
+            write(&mut walk.at, at);
         }
-        *self.progress = Progress { node, before, at };
-        at > begin && node != DEAD
+        true
     }
+}
+
+/// Begins a walk at `node` and at byte `at`.
+#[inline(always)]
+fn begin<const N: usize>(head: &mut Head<N>, node: u32, at: u32) {
+    write(&mut head.walk.node, node);
+    write(&mut head.walk.before, DEAD);
+    write(&mut head.walk.at, at);
 }
 
 /// Index of the virtual host that serves the head's host.
 #[inline(always)]
-pub fn find<const N: usize>(image: &Image, config: &RouteConfig, head: &Head<N>) -> Option<u32> {
-    let begin = |node, at| Progress {
-        node,
-        before: DEAD,
-        at,
-    };
-    let mut forward = begin(config.hosts, head.host_at);
+pub fn find<const N: usize>(
+    image: &Image,
+    config: &RouteConfig,
+    head: &mut Head<N>,
+) -> Option<u32> {
+    let at = head.host_at;
+    begin(head, config.hosts, at);
     // Here and below: the host is part of the head, and each iteration but the last consumes RUN bytes or more.
-    repeat(
-        N as u32 / RUN,
-        &mut Forward {
-            image,
-            head,
-            progress: &mut forward,
-        },
-    );
-    let exact = node(image, forward.node).end;
+    repeat(N as u32 / RUN, &mut Forward { image, head });
+    let exact = node(image, read(&head.walk.node)).end;
     if exact != 0 {
         return Some(exact.wrapping_sub(1));
     }
-    let mut backward = begin(config.suffixes, head.host_end);
+    // Only what another character follows counts as a wildcard.
+    let prefix = node(image, read(&head.walk.before)).pass;
+    write(&mut head.walk.known, prefix);
+    let at = head.host_end;
+    begin(head, config.suffixes, at);
     if config.suffixes != DEAD {
-        repeat(
-            N as u32 / RUN,
-            &mut Backward {
-                image,
-                head,
-                progress: &mut backward,
-            },
-        );
+        repeat(N as u32 / RUN, &mut Backward { image, head });
     }
-    let suffix = node(image, backward.before).pass;
-    let prefix = node(image, forward.before).pass;
+    let suffix = node(image, read(&head.walk.before)).pass;
+    let prefix = read(&head.walk.known);
     let found = if suffix != 0 {
         suffix
     } else if prefix != 0 {

@@ -10,9 +10,11 @@ pub mod decide;
 pub mod host;
 pub mod http1;
 pub mod listener;
+pub mod memory;
 pub mod path;
 mod predicate;
 pub mod repeat;
+pub mod segment;
 pub mod slot;
 mod word;
 

@@ -8,25 +8,9 @@ use kmesh_api::head::Head;
 use kmesh_api::route::VirtualHost;
 
 use crate::automaton::{DEAD, leap, node, step};
+use crate::memory::{read, write};
 use crate::repeat::{Body, repeat};
-use crate::word::{self, forget};
-
-/// The candidate lists for a path: indices into [`Image::candidates`] plus one, 0 = none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lists {
-    /// By literal patterns.
-    pub literal: u32,
-    /// By regular expressions.
-    pub expressions: u32,
-}
-
-/// Progress of a walk; in memory, not in registers, for the verifier's sake.
-struct Progress {
-    node: u32,
-    at: u32,
-    /// The list of the walk's end.
-    list: u32,
-}
+use crate::word;
 
 /// Longest stretch that one iteration leaps, in words, before it goes byte by byte.
 const LEAPS: u32 = 4;
@@ -35,20 +19,26 @@ const RUN: u32 = 16;
 
 struct Walk<'a, const N: usize> {
     image: &'a Image,
-    head: &'a Head<N>,
-    progress: &'a mut Progress,
+    head: &'a mut Head<N>,
+}
+
+impl<const N: usize> Walk<'_, N> {
+    /// Goes on to `node` with `bytes` bytes.
+    #[inline(always)]
+    fn go(&mut self, node: u32, bytes: u32) {
+        let walk = &mut self.head.walk;
+        let at = read(&walk.at);
+        write(&mut walk.node, node);
+        write(&mut walk.at, at.wrapping_add(bytes));
+    }
 }
 
 impl<const N: usize> Body for Walk<'_, N> {
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        let Progress {
-            node: mut here,
-            mut at,
-            ..
-        } = *self.progress;
         let end = self.head.path_end;
         for _ in 0..LEAPS {
+            let (here, at) = (read(&self.head.walk.node), read(&self.head.walk.at));
             if at.wrapping_add(word::BYTES) > end {
                 break;
             }
@@ -56,57 +46,45 @@ impl<const N: usize> Body for Walk<'_, N> {
             if next == DEAD {
                 break;
             }
-            here = next;
-            at = at.wrapping_add(word::BYTES);
+            self.go(next, word::BYTES);
         }
-        at = forget::<N>(at);
         for _ in 0..RUN {
+            let (here, at) = (read(&self.head.walk.node), read(&self.head.walk.at));
             if at >= end {
-                self.progress.list = node(self.image, here).end;
+                write(&mut self.head.walk.known, node(self.image, here).end);
                 return false;
             }
             let next = step(self.image, here, self.head.bytes[at as usize & (N - 1)]);
             if next == DEAD {
-                self.progress.list = node(self.image, here).pass;
+                write(&mut self.head.walk.known, node(self.image, here).pass);
                 return false;
             }
-            here = next;
-            at = at.wrapping_add(1);
+            self.go(next, 1);
         }
-        self.progress.node = here;
-        self.progress.at = at;
         true
     }
 }
 
 /// Where the walk over the path from `root` ends: the list there.
 #[inline(always)]
-fn walk<const N: usize>(image: &Image, root: u32, head: &Head<N>) -> u32 {
+fn walk<const N: usize>(image: &Image, root: u32, head: &mut Head<N>) -> u32 {
     if root == DEAD {
         return 0;
     }
-    let mut progress = Progress {
-        node: root,
-        at: head.target_at,
-        list: 0,
-    };
+    let begin = head.target_at;
+    write(&mut head.walk.node, root);
+    write(&mut head.walk.at, begin);
+    write(&mut head.walk.known, 0);
     // The path is part of the head and ends before it, so N / RUN iterations see its end.
-    repeat(
-        N as u32 / RUN,
-        &mut Walk {
-            image,
-            head,
-            progress: &mut progress,
-        },
-    );
-    progress.list
+    repeat(N as u32 / RUN, &mut Walk { image, head });
+    read(&head.walk.known)
 }
 
-/// The candidates for the head's path (without query).
+/// Learns the candidates for the head's path (without query): [`kmesh_api::head::Walk::literal`] and `expressions`.
 #[inline(always)]
-pub fn candidates<const N: usize>(image: &Image, host: &VirtualHost, head: &Head<N>) -> Lists {
-    Lists {
-        literal: walk(image, host.paths, head),
-        expressions: walk(image, host.expressions, head),
-    }
+pub fn candidates<const N: usize>(image: &Image, host: &VirtualHost, head: &mut Head<N>) {
+    let literal = walk(image, host.paths, head);
+    write(&mut head.walk.literal, literal);
+    let expressions = walk(image, host.expressions, head);
+    write(&mut head.walk.expressions, expressions);
 }

@@ -162,7 +162,7 @@ pub enum Verify {
         /// Most that the victim's p99 may be of that without an attack; by default it is reported and not judged.
         #[arg(value_parser = |t: &str| number(t, 1.0, 1_000.0), long)]
         p99: Option<f64>,
-        /// Switches a defence of kmeshd off, to see its attack succeed: namespace, sequences, shares.
+        /// Switches a defence of kmeshd off, to see its attack succeed: namespace, sequences, numbers, shares.
         #[arg(long, hide = true)]
         without: Vec<String>,
     },

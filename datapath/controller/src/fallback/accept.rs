@@ -82,7 +82,7 @@ struct Registered {
 
 impl Registered {
     fn new(node: &Arc<Node>, anchor: &Arc<Anchor>) -> Self {
-        node.anchors().insert(anchor.cookie, Arc::clone(anchor));
+        node.anchors().enter(anchor);
         Self {
             node: Arc::clone(node),
             cookie: anchor.cookie,
@@ -92,7 +92,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.node.anchors().remove(&self.cookie);
+        self.node.anchors().remove(self.cookie);
         abandon(&self.node, self.cookie);
         // The kernel removes these when the client closes, but an answer may have been published after that.
         let mut datapath = self.node.datapath();
@@ -125,7 +125,7 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
     };
     let Some(_held) = node.descriptors.take(pod.index) else {
         // Its connections must not take the descriptors of others'. Counted by pod.
-        debug!(pod = pod.spec.name, %client, "refused a connection over the pod's share of descriptors");
+        debug!(pod = pod.spec().name, %client, "refused a connection over the pod's share of descriptors");
         return;
     };
     let anchored = node.datapath().anchored.get(&key, 0);

@@ -42,7 +42,7 @@ pub async fn follow_age(node: Arc<Node>) {
         if pressed.is_empty() && seen.is_empty() {
             continue;
         }
-        let anchors: Vec<Arc<Anchor>> = node.anchors().values().cloned().collect();
+        let anchors: Vec<Arc<Anchor>> = node.anchors().all().cloned().collect();
         let mut before = std::mem::take(&mut seen);
         for anchor in &anchors {
             let used = (

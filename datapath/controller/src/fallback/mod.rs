@@ -6,6 +6,7 @@
 mod accept;
 mod age;
 mod anchor;
+mod anchors;
 mod back;
 mod body;
 mod carry;
@@ -29,6 +30,7 @@ mod upgrade;
 pub use self::accept::accept;
 pub use self::age::follow_age;
 pub use self::anchor::Anchor;
+pub use self::anchors::Anchors;
 pub use self::exchange::{Idle, Shared};
 pub use self::relay::{cut, relay, reset};
 pub use self::rewrite::Rewrite;

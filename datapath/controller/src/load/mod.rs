@@ -4,6 +4,7 @@ mod ask;
 pub mod btf;
 pub mod check;
 mod error;
+mod link;
 mod places;
 pub mod shared;
 mod size;
@@ -12,9 +13,9 @@ use std::fs;
 use std::os::fd::AsFd;
 
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf, SockHash};
-use aya::programs::tc::SchedClassifierLink;
 use aya::programs::{
-    CgroupAttachMode, CgroupSockAddr, Program, SchedClassifier, SkMsg, SkSkb, SockOps, TcAttachType,
+    CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SchedClassifier, SkMsg, SkSkb,
+    SockOps, TcAttachType,
 };
 use aya::{Ebpf, EbpfLoader};
 use kmesh_api::exchange::{Answered, Spilled, Waiting};
@@ -27,6 +28,7 @@ use kmesh_api::{Image, Reason};
 
 use self::btf::Offsets;
 pub use self::error::LoadError;
+use self::link::Link;
 use self::places::Places;
 use self::shared::Shared;
 pub use self::size::{MapSize, NotASize};
@@ -185,7 +187,11 @@ impl Datapath {
                 source,
             };
             let id = program.attach(device, direction).map_err(refused)?;
-            attached.tc.push(program.take_link(id).map_err(refused)?);
+            let link = program.take_link(id).map_err(refused)?;
+            let kept = Link::keep(&link);
+            attached
+                .tc
+                .push(kept.map_err(|source| refused(ProgramError::IOError(source)))?);
         }
         Ok(())
     }
@@ -232,7 +238,7 @@ pub struct Attached {
     /// Ids of the links of the connect programs.
     pub connects: Vec<u32>,
     /// Of the programs at the pod's device.
-    tc: Vec<SchedClassifierLink>,
+    tc: Vec<Link>,
 }
 
 impl Attached {
@@ -253,6 +259,7 @@ fn object(sizes: &[MapSize], without: &Without) -> Result<Ebpf, LoadError> {
     let sized = sizes.iter().find(|size| size.map() == "ANCHORED");
     let connections = without.limit(sized.map_or(CLIENTS_MAX, MapSize::entries));
     let anywhere = u32::from(without.is_off(Defence::Namespace));
+    let checked = u32::from(!without.is_off(Defence::Numbers));
     let mut loader = EbpfLoader::new();
     for size in sizes {
         loader.map_max_entries(size.map(), size.entries());
@@ -270,6 +277,7 @@ fn object(sizes: &[MapSize], without: &Without) -> Result<Ebpf, LoadError> {
         .override_global("PSOCK_INGRESS", &offsets.ingress, true)
         .override_global("CONNECTIONS_MAX", &connections, true)
         .override_global("EXPECTED_ANYWHERE", &anywhere, true)
+        .override_global("NUMBERS_CHECKED", &checked, true)
         .override_global("PLACES_USED", &places.used, true)
         .override_global("SOCK_COOKIE", &places.cookie, true)
         .override_global("SOCK_WMEM_QUEUED", &places.queued, true)

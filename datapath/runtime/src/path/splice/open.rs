@@ -7,9 +7,10 @@ use kmesh_api::pod::{Anchored, AnchoredKey};
 use kmesh_api::pool::bpf_spin_lock;
 use kmesh_api::splice::{ANCHOR, Flow, FlowKey, Offsets, Peer, SACK, SCALING, TIMESTAMPS};
 use kmesh_api::{Address, Reason};
+use kmesh_orchestration::memory::assign;
 
 use super::flow::{flow, peer, seam, to_anchor};
-use super::packet::{Packet, flag};
+use super::packet::{Packet, flag, splice};
 use super::{DROP, NEXT};
 use crate::client;
 use crate::counter::count;
@@ -145,10 +146,12 @@ fn enter(packet: &Packet, client: &Client) -> Result<(), Reason> {
     flow.pod = client.pod;
     flow.open = 0;
     flow.closing = 0;
+    splice(key.local.port);
+    splice(client.anchor.port);
     entry.key.pod = client.pod;
-    entry.key.client = flow_of(entry).anchor.remote;
+    assign(&mut entry.key.client, &flow.anchor.remote);
     entry.anchored.cookie = client.cookie;
-    entry.anchored.original = client.original;
+    assign(&mut entry.anchored.original, &client.original);
     entry.anchored.device = key.device;
     // One unit of the pod's share belongs to each entry of ANCHORED: a predecessor's on the same addresses is taken over.
     if ANCHORED.remove(entry.key).is_err() && !share::take(client.pod) {
@@ -170,11 +173,11 @@ fn enter(packet: &Packet, client: &Client) -> Result<(), Reason> {
 #[inline(always)]
 fn anchor_connection(key: &FlowKey, client: &Client, entry: &mut Entry) -> bool {
     entry.peer.slot = ANCHOR;
-    entry.peer.client = *key;
+    assign(&mut entry.peer.client, key);
     let anchor = &mut flow_of(entry).anchor;
     anchor.device = key.device;
-    anchor.local = client.anchor;
-    anchor.remote.ip_be = key.remote.ip_be;
+    assign(&mut anchor.local, &client.anchor);
+    assign(&mut anchor.remote.ip_be, &key.remote.ip_be);
     for i in 0..PORT_TRIES {
         // From the client's own port on, in steps that meet every port.
         let port = key.local.port.wrapping_add(i * 8191) & 0xffff;
@@ -201,8 +204,8 @@ fn upstream(packet: &Packet, slot: u32, cookie: u64) -> i32 {
         return NEXT;
     };
     let options = &packet.options;
-    seam.key = *key;
-    seam.ethernet = packet.ethernet();
+    assign(&mut seam.key, key);
+    assign(&mut seam.ethernet, &packet.ethernet());
     seam.next_out = packet.sequence().wrapping_add(1);
     seam.next_in = 0;
     seam.time_seen = 0;
@@ -213,6 +216,7 @@ fn upstream(packet: &Packet, slot: u32, cookie: u64) -> i32 {
     seam.owed = 0;
     seam.cookie = cookie;
     entry.peer.slot = slot;
+    splice(key.local.port);
     // Without the entry the connection is like any other, and never the kernel's.
     if PEERS.insert(key, entry.peer, 0).is_err() {
         seam.cookie = 0;
