@@ -102,7 +102,8 @@ pub struct Client {
     pub following: u32,
     /// Sends that the current request has come in which has a place for large messages; 0 = it needs none.
     pub sends: u32,
-    reserved: u32,
+    /// Sends so far: tells whether the connection is used.
+    pub activity: u32,
     /// The chunked body of the current request, if it has one and user space serves it.
     pub chunks: Chunks,
     /// The anchor of a spliced connection.

@@ -18,6 +18,7 @@ pub mod pod;
 pub mod pool;
 pub mod reason;
 pub mod route;
+pub mod share;
 pub mod shortcut;
 pub mod slot;
 pub mod splice;

@@ -80,5 +80,6 @@ pub const LARGE_PLACES: u32 = 4;
 /// Sends that a message over [`MESSAGE_MAX`] may come in before the rest of it goes by TCP. Each costs the kernel a `struct sk_msg` (0.7 KiB)
 /// until it is read, so this bounds what a place holds when the pieces are small; at 256 bytes a piece it is the same as [`LARGE_MAX`].
 pub const LARGE_SENDS_MAX: u32 = 1 << 16;
-/// Requests that have left their place in this way and that user space has not found yet.
-pub const SPILLED_MAX: u32 = 1024;
+/// Requests that have left their place in this way and that user space has not found yet: one for each connection, so that nobody's share of
+/// connections is worth more than another's.
+pub const SPILLED_MAX: u32 = CLIENTS_MAX;

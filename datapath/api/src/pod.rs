@@ -6,7 +6,7 @@ use crate::Address;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pod {
-    /// Index below [`crate::limits::PODS_MAX`]; half of a pool's key.
+    /// Number of this enrolment, from 1 and never given again; half of a pool's key.
     pub index: u32,
     /// The pod's IPv4 anchor, port 0 if it has none.
     pub anchor4: Address,

@@ -14,11 +14,11 @@ use crate::slot::Word;
 pub struct Upstream {
     /// State, health and lease, changed by `kmesh_orchestration::slot` only.
     pub word: Word,
-    /// The client pod's index.
+    /// The client pod's number.
     pub pod: u32,
     /// The endpoint's stable id.
     pub endpoint: u32,
-    /// Cookie of the server's accepted socket when it is on this node and enrolled; 0 = reach it through TCP.
+    /// Cookie of the server's accepted socket when it is on this node, enrolled, and proven to be the far end; 0 = reach it through TCP.
     pub server: u64,
     /// The socket that requests are redirected to, the server's or the upstream itself: its address in the kernel, good for reading while it
     /// is in its map.
@@ -37,6 +37,8 @@ pub struct Upstream {
     /// Sends that a response has come in so far which has a [`Place`]; 0 = it needs none.
     pub sends: u32,
     reserved: u32,
+    /// The accepted socket that claims to be the server, written by `sockops` in `USER` once at most; the controller checks it.
+    pub claim: Claim,
     /// The chunked body of the current response.
     pub chunks: Chunks,
     /// Scratch for the response head; one exchange at a time, so one user at a time.
@@ -74,6 +76,49 @@ pub struct Connection {
     pub client: Address,
     /// The endpoint's address.
     pub server: Address,
+}
+
+/// What the controller announces of a connection that it is about to open: value of `EXPECTED`. Whoever recognises the connection removes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Expected {
+    /// Cookie of the network namespace where the endpoint's address belongs.
+    pub netns: u64,
+    /// Number of the slot's connection (`kmesh_orchestration::slot::open`).
+    pub lease: u64,
+    /// The slot.
+    pub slot: u32,
+    /// Padding; zero.
+    pub reserved: u32,
+}
+
+/// How far the two directions of a TCP connection have come, as one end counts: sequence numbers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Sequences {
+    /// Of the next byte that this end sends.
+    pub sent: u32,
+    /// Of the next byte that this end receives.
+    pub received: u32,
+}
+
+impl Sequences {
+    /// Whether the other end of the same connection counts `other`, nothing being under way.
+    pub const fn is_mirrored_by(self, other: Self) -> bool {
+        self.sent == other.received && self.received == other.sent
+    }
+}
+
+/// An accepted socket that has an announced connection's addresses, in the announced namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Claim {
+    /// Its cookie; 0 = nobody claims to be the server. Written last.
+    pub server: u64,
+    /// Its address in the kernel.
+    pub socket: u64,
+    /// What it counted when the connection was established.
+    pub sequences: Sequences,
 }
 
 /// Key of a free list.

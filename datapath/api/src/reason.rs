@@ -109,6 +109,8 @@ reasons! {
     WaitingFull = 40, "waiting_full";
     /// A slot in a pool that was not free or not that pool's: it was not used. A defect; not a request count.
     SlotWrong = 41, "slot_wrong";
+    /// An anchored connection that is closed again: its pod has its share of the node's. Counted by pod as well.
+    OverShare = 42, "over_share";
 }
 
 /// Number of counters.

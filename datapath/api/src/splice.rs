@@ -154,6 +154,8 @@ pub struct Seam {
     pub segment: u32,
     /// One of [`framing`].
     pub framing: u32,
+    /// What of the server's bytes it was told last that the client has.
+    pub told: u32,
     /// Up to where the response has been framed, by the server's sequence number.
     pub framed: u32,
     /// The byte after the response; valid while `complete` is 1.

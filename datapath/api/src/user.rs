@@ -3,7 +3,8 @@
 use crate::Address;
 use crate::exchange::{Answered, Spilled, Waiting};
 use crate::pod::{Anchored, AnchoredKey, Pod};
-use crate::pool::{Arrivals, Connection, Pool, PoolKey};
+use crate::pool::{Arrivals, Connection, Expected, Pool, PoolKey};
+use crate::share::PodUse;
 use crate::splice::{Flow, FlowKey, Peer};
 
 macro_rules! plain {
@@ -26,6 +27,8 @@ plain!(
     Flow,
     FlowKey,
     Peer,
+    Expected,
     Pool,
-    PoolKey
+    PoolKey,
+    PodUse
 );

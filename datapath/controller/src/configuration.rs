@@ -43,11 +43,12 @@ impl Configuration {
         let own = Arc::clone(self);
         let compiled = tokio::task::spawn_blocking(move || own.compile(number)).await;
         let generation = compiled.context("the compiler failed")??;
-        swap(&node.datapath(), number, &generation.image);
         let endpoints = &generation.names.endpoints;
         let endpoints: HashSet<u32> = endpoints.iter().map(|endpoint| endpoint.id).collect();
+        node.upstreams.admit_endpoints(&endpoints);
+        swap(&node.datapath(), number, &generation.image);
         node.set_generation(Arc::new(generation));
-        upstream::retire(node, |key| !endpoints.contains(&key.endpoint));
+        upstream::keep_endpoints(node, &endpoints);
         info!(generation = number, config = %self.path.display(), "configured");
         Ok(())
     }

@@ -15,7 +15,9 @@ use tracing::{error, info, warn};
 
 use crate::admin::{Calls, DAEMON, Socket, serve};
 use crate::configuration::Configuration;
+use crate::defence::Without;
 use crate::enrolment::{Enrolment, List};
+use crate::fallback::follow_age;
 use crate::follow::{self, FileError, Followed};
 use crate::guard::{self, Guard, Launch};
 use crate::load::{Datapath, MapSize};
@@ -55,6 +57,8 @@ pub struct Options {
     pub drain: Duration,
     /// Maps that are smaller than usual, to try what happens when they are full.
     pub map_sizes: Vec<MapSize>,
+    /// Defences that are off, to try what they are good for.
+    pub without: Without,
 }
 
 /// A running daemon.
@@ -100,10 +104,14 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (offers, offered) = mpsc::channel(1);
     let locks = rundir::locks(&options.run_dir)?;
-    let node = Arc::new(Node::new(Datapath::load(
-        &options.map_sizes,
-        options.path,
-    )?)?);
+    if !options.without.is_empty() {
+        warn!(
+            without = %options.without,
+            "defences are off: pods can harm each other. This is for tests only"
+        );
+    }
+    let datapath = Datapath::load(&options.map_sizes, options.path, &options.without)?;
+    let node = Arc::new(Node::new(datapath, options.without.clone())?);
     let classes = Classes { l4: options.l4 };
     let daemon = Arc::new(Daemon {
         enrolment: Arc::new(Enrolment::new(Arc::clone(&node), options.path, locks)),
@@ -196,6 +204,10 @@ impl Daemon {
         let own = node();
         keep.keep("ending slots that were found wrong", move || {
             upstream::follow_wrong(Arc::clone(&own))
+        });
+        let own = node();
+        keep.keep("closing connections that pods over their share left unused", move || {
+            follow_age(Arc::clone(&own))
         });
         let own = node();
         keep.keep("taking over responses from the kernel", move || {

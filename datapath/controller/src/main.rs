@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use kmesh_cli::exit::{self, Failure};
 use kmesh_cli::{need_root, say};
 use kmesh_controller::daemon::{self, Options};
+use kmesh_controller::defence::{Defence, Without};
 use kmesh_controller::load::MapSize;
 use kmesh_controller::load::check::check;
 use kmesh_controller::{guard, log, privilege, supervise};
@@ -61,6 +62,9 @@ enum Command {
         /// Gives a kernel map fewer entries than it has, to try what happens when it is full: MAP=ENTRIES.
         #[arg(long, value_name = "MAP=ENTRIES", hide = true)]
         map_size: Vec<MapSize>,
+        /// Switches a defence off, to try what it is good for.
+        #[arg(long, value_enum, hide = true)]
+        without: Vec<Defence>,
     },
     /// Opens the services that a killed daemon left closed.
     Release {
@@ -125,6 +129,7 @@ fn act(arguments: Arguments) -> Result<u8> {
             when_gone,
             drain,
             map_size,
+            without,
         } => run(Options {
             config,
             pods,
@@ -136,6 +141,7 @@ fn act(arguments: Arguments) -> Result<u8> {
             closed: when_gone == WhenGone::Closed,
             drain: Duration::from_secs(drain),
             map_sizes: map_size,
+            without: Without::new(without),
         }),
         Command::Release { name, run_dir } => release(&run_dir, &name),
         Command::Guard {

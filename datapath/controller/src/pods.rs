@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kmesh_api::Address;
 use kmesh_api::pod::AnchoredKey;
+use kmesh_api::share::PodUse;
 use tokio::net::TcpListener;
 
 use crate::enrolment::{Candidate, Ground, Lock};
@@ -124,7 +125,7 @@ pub struct Hold {
 pub struct Pod {
     /// How it is named.
     spec: Mutex<Arc<PodSpec>>,
-    /// Its index in the kernel's tables.
+    /// Its number in the kernel's tables: of this enrolment, never given again.
     pub index: u32,
     /// Its IPv4 and IPv6 addresses, as far as it has them.
     pub addresses: Vec<IpAddr>,
@@ -230,13 +231,25 @@ impl Pod {
             misconduct: Throttle::default(),
             hold: Mutex::new(None),
         };
-        pod.restate(datapath)?;
+        let inserted = datapath.pod_use.insert(index, PodUse::default(), 0);
+        inserted.map_err(|source| {
+            let map = "POD_USE";
+            kernel_error(&pod.spec(), LoadError::Map { map, source })
+        })?;
+        if let Err(error) = pod.restate(datapath) {
+            pod.withdraw(datapath);
+            return Err(error);
+        }
         let listeners = candidate.anchors.into_iter().map(|(_, listener)| listener);
         Ok((pod, candidate.ground, listeners.collect()))
     }
 
-    /// Takes the pod out of the kernel's table, unless another pod has its namespace by now.
+    /// Takes the pod out of the kernel's tables, unless another pod has its namespace by now.
     fn withdraw(&self, datapath: &mut Datapath) {
+        if let Err(error) = datapath.release_share(self.index) {
+            tracing::error!(pod = self.spec().name, %error, "a released pod keeps its share");
+        }
+        let _ = datapath.pod_use.remove(&self.index);
         let now = datapath.pods.get(&self.cookie, 0);
         if now.is_ok_and(|now| now.index == self.index) {
             let _ = datapath.pods.remove(&self.cookie);
@@ -322,7 +335,15 @@ impl Pod {
         let keys = datapath.anchored.keys().filter_map(Result::ok);
         let own: Vec<AnchoredKey> = keys.filter(|key| key.pod == self.index).collect();
         for key in own {
+            let Ok(anchored) = datapath.anchored.get(&key, 0) else {
+                continue;
+            };
+            // From here on they are plain sockets, and what they are connected to closes.
             let _ = datapath.anchored.remove(&key);
+            let _ = datapath.clients.remove(&anchored.cookie);
+            let _ = datapath.waiting.remove(&anchored.cookie);
+            let _ = datapath.spilled.remove(&anchored.cookie);
+            let _ = datapath.answered.remove(&anchored.cookie);
         }
         // The address of its device may be another pod's next.
         let flows: Vec<_> = (datapath.flows.iter().filter_map(Result::ok))

@@ -44,7 +44,11 @@ pub fn forget(node: &Arc<Node>, key: AnchoredKey, told: Anchored, local: Address
         // What is gone already is what this asks for.
         let _ = datapath.flows.remove(&peer.client);
         let _ = datapath.peers.remove(&anchor);
-        let _ = datapath.anchored.remove(&key);
+        if datapath.anchored.remove(&key).is_ok()
+            && let Err(error) = datapath.give_share(key.pod)
+        {
+            error!(pod = key.pod, %error, "a connection that ended counts on");
+        }
     });
 }
 

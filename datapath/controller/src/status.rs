@@ -27,5 +27,6 @@ pub async fn status(daemon: &Daemon) -> Status {
         upstreams: node.upstreams.donated() as u64,
         anchors: node.anchors().len() as u64,
         leases,
+        shares: daemon.enrolment.shares(),
     }
 }

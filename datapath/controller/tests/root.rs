@@ -14,6 +14,7 @@ mod root_framing;
 mod root_full;
 mod root_guard;
 mod root_http2;
+mod root_isolation;
 mod root_large;
 mod root_lifecycle;
 mod root_memory;

@@ -14,6 +14,7 @@ pub mod memory;
 pub mod path;
 mod predicate;
 pub mod repeat;
+pub mod segment;
 pub mod slot;
 mod word;
 

@@ -38,6 +38,35 @@ pub struct Status {
     /// Upstream slots by state, and what is wrong with them.
     #[serde(default)]
     pub leases: Leases,
+    /// What each pod has of what all share.
+    #[serde(default)]
+    pub shares: Vec<Share>,
+}
+
+/// What a pod has of what all pods of the node share, and how often it was refused more of it because it has its share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The pod's name.
+    pub pod: String,
+    /// Anchored connections in the kernel's tables.
+    pub connections: u64,
+    /// Connections that were closed again.
+    pub connections_refused: u64,
+    /// Upstream slots.
+    pub upstreams: u64,
+    /// Upstream connections that stayed in user space.
+    pub upstreams_refused: u64,
+    /// Descriptors of anchored connections.
+    pub descriptors: u64,
+    /// Connections that were closed again for want of a descriptor.
+    pub descriptors_refused: u64,
+}
+
+impl Share {
+    /// Whether the pod was refused anything.
+    pub fn is_limited(&self) -> bool {
+        self.connections_refused + self.upstreams_refused + self.descriptors_refused > 0
+    }
 }
 
 /// What became of the lines of a log.
@@ -115,6 +144,7 @@ impl Requests {
                 | Reason::Anchored
                 | Reason::AnchorRefused
                 | Reason::AnchorFull
+                | Reason::OverShare
                 | Reason::ClientsFull => {}
                 _ => {
                     requests.user += count;
@@ -155,12 +185,15 @@ impl Requests {
 
 /// Connections by outcome, from the kernel's counters.
 pub fn connections(counts: &[(Reason, u64)]) -> BTreeMap<String, u64> {
-    use Reason::{AnchorFull, AnchorRefused, Anchored, ClientsFull, Opaque, OpaqueRefused};
+    use Reason::{
+        AnchorFull, AnchorRefused, Anchored, ClientsFull, Opaque, OpaqueRefused, OverShare,
+    };
     let wanted = [
         Anchored,
         AnchorRefused,
         AnchorFull,
         ClientsFull,
+        OverShare,
         Opaque,
         OpaqueRefused,
     ];
@@ -201,6 +234,19 @@ impl fmt::Display for Status {
             "  leases         {} free, {} leased, {} relayed, {} retired, {} in user space",
             leases.free, leases.leased, leases.relayed, leases.retired, leases.user
         )?;
+        for share in self.shares.iter().filter(|share| share.is_limited()) {
+            writeln!(
+                f,
+                "  over its share {}: {} connections, {} refused; {} upstreams, {} refused; {} descriptors, {} refused",
+                share.pod,
+                share.connections,
+                share.connections_refused,
+                share.upstreams,
+                share.upstreams_refused,
+                share.descriptors,
+                share.descriptors_refused
+            )?;
+        }
         for violation in &leases.violations {
             writeln!(f, "  VIOLATION      {violation}")?;
         }
@@ -248,10 +294,10 @@ mod tests {
         );
         assert_eq!(requests.by_reason.values().sum::<u64>(), requests.user);
         assert_eq!(
-            requests.by_reason.len() + requests.broken.len() + 2 + 7,
+            requests.by_reason.len() + requests.broken.len() + 2 + 8,
             Reason::ALL.len()
         );
-        assert_eq!(connections(&counts).len(), 6);
+        assert_eq!(connections(&counts).len(), 7);
     }
 
     #[test]

@@ -5,13 +5,14 @@
 //! user space answer asks here whether anything is on its way.
 
 use core::ffi::c_void;
+use core::ptr::null_mut;
 
-use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release};
+use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release, bpf_sk_storage_get};
 use aya_ebpf::programs::TcContext;
-use kmesh_api::exchange::{QUEUEING, UNREAD};
+use kmesh_api::exchange::{Client, QUEUEING, UNREAD};
 
 use crate::asked::asked;
-use crate::maps::{CLIENTS, SERVERS, UPSTREAM_SOCKETS};
+use crate::maps::{CLIENT, CLIENTS, SERVERS, UPSTREAM_SOCKETS};
 use crate::probe_read::{is_empty_list, pointer, read};
 use crate::tcp::readable;
 
@@ -57,6 +58,24 @@ pub fn of_client(ctx: &TcContext) -> i32 {
 #[inline(always)]
 pub fn of_server(ctx: &TcContext) -> i32 {
     of::<u32>(ctx, (&raw const SERVERS).cast_mut().cast())
+}
+
+/// `client_activity`: how often the client has sent whose cookie follows the header, without the highest bit; -1 if there is no such client.
+#[inline(always)]
+pub fn activity(ctx: &TcContext) -> i32 {
+    let Some(key) = asked::<u64>(ctx) else {
+        return -1;
+    };
+    let look = |socket| {
+        // SAFETY: `socket` was just looked up and is held.
+        let client = unsafe {
+            bpf_sk_storage_get((&raw const CLIENT).cast_mut().cast(), socket, null_mut(), 0)
+        };
+        // SAFETY: null or a live value of that map, of which one word is read.
+        let client = unsafe { client.cast::<Client>().as_ref() };
+        client.map_or(-1, |client| (client.activity & 0x7fff_ffff).cast_signed())
+    };
+    with_socket((&raw const CLIENTS).cast_mut().cast(), key, look).unwrap_or(-1)
 }
 
 /// The same for the socket in `sockets`, a sockhash, whose key, a `K`, follows the header.

@@ -29,6 +29,7 @@ pub mod path;
 mod probe_read;
 pub mod request;
 pub mod response;
+pub mod share;
 pub mod slot;
 mod sock_ops;
 pub mod tcp;

@@ -9,8 +9,9 @@ use kmesh_api::limits::{
     CLIENTS_MAX, CLUSTERS_MAX, LARGE_PLACES, PODS_MAX, POOLS_MAX, SPILLED_MAX, UPSTREAMS_MAX,
 };
 use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
-use kmesh_api::pool::{Arrivals, Connection, Place, Pool, PoolKey, Upstream};
+use kmesh_api::pool::{Arrivals, Connection, Expected, Place, Pool, PoolKey, Upstream};
 use kmesh_api::reason::REASONS;
+use kmesh_api::share::{NodeUse, PodUse};
 use kmesh_api::splice::{Flow, FlowKey, Peer, Seam};
 
 use crate::path::splice::{Entry, Scratch};
@@ -46,9 +47,9 @@ pub static UPSTREAM_SOCKETS: SockHash<u32, UPSTREAMS_MAX> = SockHash::new();
 #[btf_map]
 pub static ANCHORED: HashMap<AnchoredKey, Anchored, { CLIENTS_MAX as usize }, NO_PREALLOC> =
     HashMap::new();
-/// Connections that the controller is about to open, with their slot.
+/// Connections that the controller is about to open.
 #[btf_map]
-pub static EXPECTED: HashMap<Connection, u32, UPSTREAMS_MAX, NO_PREALLOC> = HashMap::new();
+pub static EXPECTED: HashMap<Connection, Expected, UPSTREAMS_MAX, NO_PREALLOC> = HashMap::new();
 /// Slot of an upstream socket by its cookie, and how far it was read, for sockets in `UPSTREAM_SOCKETS`.
 #[btf_map]
 pub static SLOTS: HashMap<u64, Arrivals, UPSTREAMS_MAX, NO_PREALLOC> = HashMap::new();
@@ -76,6 +77,12 @@ pub static RELAYS: RingBuf<u32, 65536> = RingBuf::new();
 /// Round-robin turns by cluster id.
 #[btf_map]
 pub static TURNS: PerCpuArray<u32, CLUSTERS_MAX> = PerCpuArray::new();
+/// What all pods use together.
+#[btf_map]
+pub static NODE_USE: Array<NodeUse, 1> = Array::new();
+/// What each pod uses.
+#[btf_map]
+pub static POD_USE: HashMap<u32, PodUse, { PODS_MAX as usize }> = HashMap::new();
 /// Counters by reason.
 #[btf_map]
 pub static REASON_COUNTS: PerCpuArray<u64, { REASONS as usize }> = PerCpuArray::new();

@@ -57,6 +57,7 @@ pub fn client_request(ctx: &SkMsgContext) -> u32 {
     let follows_redirect = client.rest == size;
     client.part = size;
     client.redirected = 0;
+    client.activity = client.activity.wrapping_add(1);
     let verdict = verdict(msg, socket, client, size);
     let part = client.part;
     client.rest = 0;

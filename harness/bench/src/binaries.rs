@@ -13,6 +13,8 @@ pub struct Programs {
     pub streams_server: PathBuf,
     /// The stream checker's client.
     pub streams_client: PathBuf,
+    /// The attacker of `verify isolation`, and its victim.
+    pub attacker: PathBuf,
     /// What the arms start.
     pub arms: Binaries,
 }
@@ -37,6 +39,7 @@ impl Programs {
             load: ours("kmesh-load"),
             streams_server: ours("kmesh-streams-server"),
             streams_client: ours("kmesh-streams-client"),
+            attacker: ours("kmesh-attacker"),
             arms,
         }
     }

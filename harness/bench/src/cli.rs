@@ -145,6 +145,27 @@ pub enum Verify {
         #[arg(long)]
         only: Option<u64>,
     },
+    /// One pod against another: thefts of identity, floods, resets, pods that come and go, against a victim that works (needs root).
+    ///
+    /// The last line on stdout is one JSON object. A request or an answer that reaches another pod than the one meant is exit code 2, a request
+    /// of the victim without its answer 1.
+    Isolation {
+        /// How long, seconds, shared out among the paths and the attacks.
+        #[arg(value_parser = |t: &str| number(t, 1.0, 86_400.0), long, default_value_t = 60.0)]
+        seconds: f64,
+        /// The order of the attacks and what they draw follow from it.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// What carries the requests.
+        #[arg(long = "paths", alias = "path", value_delimiter = ',', value_name = "PATH,...", default_values = ["shortcut", "splice"])]
+        paths: Vec<String>,
+        /// Most that the victim's p99 may be of that without an attack; by default it is reported and not judged.
+        #[arg(value_parser = |t: &str| number(t, 1.0, 1_000.0), long)]
+        p99: Option<f64>,
+        /// Switches a defence of kmeshd off, to see its attack succeed: namespace, sequences, numbers, shares.
+        #[arg(long, hide = true)]
+        without: Vec<String>,
+    },
     /// Large bodies: memory of readers that do not read, against plain TCP, and throughput against `direct` (needs root).
     ///
     /// The last line on stdout is one JSON object. Exit code 1 if readers cost more than 1.5 times plain TCP or throughput is

@@ -84,6 +84,20 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             only,
             programs: Programs::locate(),
         }),
+        Command::Verify(Verify::Isolation {
+            seconds,
+            seed,
+            paths,
+            p99,
+            without,
+        }) => verify_isolation(&verify::IsolationOptions {
+            seconds,
+            seed,
+            paths,
+            p99,
+            without,
+            programs: Programs::locate(),
+        }),
         Command::Explain(options) => explain(&options),
         Command::Record => {
             let cases = kmesh_oracle::edge::record(&Programs::locate().arms.envoy)?;
@@ -453,6 +467,13 @@ fn verify_streams(options: &verify::StreamOptions) -> anyhow::Result<u8> {
         _ => Status::Wrong,
     };
     Ok(exit::of_all(&[status]))
+}
+
+fn verify_isolation(options: &verify::IsolationOptions) -> anyhow::Result<u8> {
+    need_root("kmesh-bench verify isolation")?;
+    let outcome = verify::isolation(options)?;
+    say(&(serde_json::to_string(&outcome)? + "\n"))?;
+    Ok(exit::of_all(&[outcome.status(options.p99)]))
 }
 
 fn verify_bulk(readers: usize, rounds: usize, asked: &[String]) -> anyhow::Result<u8> {

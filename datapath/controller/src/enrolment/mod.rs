@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kmesh_api::limits::PODS_MAX;
+use kmesh_probe::status::Share;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
@@ -71,6 +72,8 @@ struct Entry {
 #[derive(Default)]
 struct State {
     pods: BTreeMap<String, Entry>,
+    /// Enrolments that were begun so far.
+    enrolments: u32,
     /// Entries of the newest list that nobody can tell the pod of.
     nameless: Vec<String>,
 }
@@ -82,9 +85,13 @@ impl State {
             .filter_map(|entry| entry.enrolled.as_ref().map(|enrolled| &enrolled.pod))
     }
 
-    fn free_index(&self) -> Option<u32> {
-        let taken: BTreeSet<u32> = self.enrolled().map(|pod| pod.index).collect();
-        (0..PODS_MAX).find(|index| !taken.contains(index))
+    /// The number of the next enrolment. Sockets of a released pod live on with its number: nobody else ever gets it.
+    fn next_number(&mut self) -> Option<u32> {
+        if self.enrolled().count() >= PODS_MAX as usize {
+            return None;
+        }
+        self.enrolments = self.enrolments.checked_add(1)?;
+        Some(self.enrolments)
     }
 
     /// Which enrolled pods `candidate` replaces.
@@ -170,6 +177,12 @@ impl Enrolment {
         let enrolled =
             |(name, entry): (&String, &Entry)| entry.enrolled.is_some().then(|| name.clone());
         state.pods.iter().filter_map(enrolled).collect()
+    }
+
+    /// What each enrolled pod has of what all share.
+    pub fn shares(&self) -> Vec<Share> {
+        let state = self.state();
+        state.enrolled().map(|pod| self.node.share(pod)).collect()
     }
 
     /// Why pods are not enrolled as the newest list says, by name; an entry without a name has its position.
@@ -330,7 +343,7 @@ impl Enrolment {
             state.rename(pod, spec);
             return Ok(());
         }
-        let index = state.free_index().ok_or_else(|| PodError::NoPlace {
+        let index = state.next_number().ok_or_else(|| PodError::NoPlace {
             pod: spec.name.clone(),
             most: PODS_MAX,
         })?;
@@ -350,6 +363,9 @@ impl Enrolment {
             enrolled?
         };
         let pod = Arc::new(pod);
+        self.node
+            .upstreams
+            .admit_pod(pod.index, pod.cookie, &pod.addresses);
         self.have_held(&pod);
         let anchors = listeners.into_iter().map(|listener| {
             tokio::spawn(accept(Arc::clone(&self.node), Arc::clone(&pod), listener)).abort_handle()
@@ -410,7 +426,7 @@ impl Enrolment {
         }
         splice::end_pod(&self.node, pod.index);
         pod.release(&mut self.node.datapath());
-        upstream::retire(&self.node, |key| key.pod == pod.index);
+        upstream::release(&self.node, pod.index, pod.cookie);
         info!(pod = pod.spec().name, "released");
     }
 

@@ -123,6 +123,11 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
         pod: pod.index,
         client: client.into(),
     };
+    let Some(_held) = node.descriptors.take(pod.index) else {
+        // Its connections must not take the descriptors of others'. Counted by pod.
+        debug!(pod = pod.spec().name, %client, "refused a connection over the pod's share of descriptors");
+        return;
+    };
     let anchored = node.datapath().anchored.get(&key, 0);
     let Ok(anchored) = anchored else {
         // Not sent here by the mesh: something in the pod connected to the anchor itself.
@@ -137,6 +142,7 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
     }
     let anchor = Arc::new(Anchor::new(
         anchored.cookie,
+        pod.index,
         anchored.original.into(),
         socket,
     ));

@@ -24,6 +24,8 @@ pub(super) const HEAD_MAX: usize = 64 * 1024;
 pub struct Anchor {
     /// The client socket's cookie.
     pub cookie: u64,
+    /// Number of the client's pod.
+    pub pod: u32,
     /// The service address that the client asked for.
     pub original: SocketAddr,
     socket: TcpStream,
@@ -38,9 +40,10 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    pub(super) fn new(cookie: u64, original: SocketAddr, socket: TcpStream) -> Self {
+    pub(super) fn new(cookie: u64, pod: u32, original: SocketAddr, socket: TcpStream) -> Self {
         Self {
             cookie,
+            pod,
             original,
             socket,
             sent: AtomicU64::new(0),
@@ -53,6 +56,11 @@ impl Anchor {
     /// The connection.
     pub(super) fn socket(&self) -> &TcpStream {
         &self.socket
+    }
+
+    /// Bytes that went out so far.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst)
     }
 
     /// Bytes went out.
@@ -154,6 +162,11 @@ impl Anchor {
     /// Ends the connection after what was sent.
     pub fn close(&self) {
         let _ = socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Ends the connection at once, whether the client closes its end or not.
+    pub(super) fn reset(&self) {
+        self.end(None);
     }
 
     /// The client is gone: nothing more is read or sent.

@@ -15,7 +15,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kmesh_api::cluster::Endpoint;
 use kmesh_api::limits::ENDPOINTS_MAX;
-use kmesh_api::pool::PoolKey;
+use kmesh_api::pool::{PoolKey, Sequences};
 use kmesh_config::model::ClusterConfig;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -118,6 +118,7 @@ pub struct Idle {
     driver: Driver,
     turn: Turn,
     slot: Option<Slot>,
+    sequences: Option<Sequences>,
     key: PoolKey,
     ticket: Ticket,
     /// How long it may be unused.
@@ -260,6 +261,7 @@ async fn connect(
     let Opened {
         stream,
         slot,
+        sequences,
         key,
         ticket,
     } = opened.await.map_err(Failure::Connect)?;
@@ -276,6 +278,7 @@ async fn connect(
         driver,
         turn,
         slot,
+        sequences,
         key,
         ticket,
         patience: target.cluster().policy.idle_timeout,
@@ -379,6 +382,7 @@ impl After {
                 sender,
                 driver,
                 slot,
+                sequences,
                 key,
                 ticket,
                 patience,
@@ -393,6 +397,7 @@ impl After {
                 let opened = Opened {
                     stream,
                     slot,
+                    sequences,
                     key,
                     ticket,
                 };

@@ -4,6 +4,7 @@
 //! over an upstream that the kernel gets afterwards.
 
 mod accept;
+mod age;
 mod anchor;
 mod anchors;
 mod back;
@@ -27,6 +28,7 @@ mod stream;
 mod upgrade;
 
 pub use self::accept::accept;
+pub use self::age::follow_age;
 pub use self::anchor::Anchor;
 pub use self::anchors::Anchors;
 pub use self::exchange::{Idle, Shared};

@@ -36,15 +36,21 @@ impl Plan {
         &self.target.generation.policies.routes[self.route as usize]
     }
 
-    /// The next try's target: the same cluster, another turn of its endpoints.
+    /// The next try's target: the same cluster, as it is configured now, another turn of its endpoints.
     pub(super) fn next(&self, node: &Node) -> Target {
-        let image = &self.target.generation.image;
-        let cluster = &image.clusters[self.target.cluster as usize & (CLUSTERS_MAX - 1)];
-        let endpoint = balance::endpoint(cluster, &mut NodeDice(node));
-        Target {
-            endpoint: endpoint.unwrap_or(self.target.endpoint),
-            ..self.target.clone()
-        }
+        let id = self.target.cluster_id();
+        let now = node.generation().and_then(|generation| {
+            let clusters = &generation.names.clusters;
+            let cluster = clusters.iter().position(|cluster| cluster.id == id)? as u32;
+            let row = &generation.image.clusters[cluster as usize & (CLUSTERS_MAX - 1)];
+            let endpoint = balance::endpoint(row, &mut NodeDice(node)).ok()?;
+            Some(Target {
+                generation,
+                cluster,
+                endpoint,
+            })
+        });
+        now.unwrap_or_else(|| self.target.clone())
     }
 }
 

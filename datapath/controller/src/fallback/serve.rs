@@ -27,7 +27,10 @@ use super::retry::Tries;
 use super::upgrade::Switched;
 use crate::node::Node;
 use crate::pods::Pod;
-use crate::upstream::record;
+use crate::upstream::{UpstreamError, record};
+
+/// Configurations that may take the endpoint of a request away before it is sent.
+const RENEWALS: u32 = 8;
 
 /// One client connection, for the requests that come on it.
 pub(super) struct Session {
@@ -149,6 +152,7 @@ impl Session {
         let breaker = (self.node.upstreams).breaker(self.pod.index, plan.target.cluster_id());
         let mut tries = Tries::new(policy.retry.as_ref(), breaker, cluster.policy.max_retries);
         let mut target = plan.target.clone();
+        let mut renewals = 0;
         loop {
             let body = Reader::new(tape).boxed_unsync();
             let pause = match self.attempt(policy, head, body, &target).await {
@@ -158,6 +162,13 @@ impl Session {
                         Some(pause) => pause,
                         None => return Ok(self.answer(plan, response, carrier)),
                     }
+                }
+                // Nothing was sent, and the cluster has other endpoints by now.
+                Err(Failure::Connect(UpstreamError::Gone { .. }))
+                    if renewals < RENEWALS && tape.can_replay() =>
+                {
+                    renewals += 1;
+                    Duration::ZERO
                 }
                 Err(failure) => {
                     debug!(error = format!("{failure:#}"), "no answer from upstream");

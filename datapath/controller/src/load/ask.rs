@@ -56,6 +56,30 @@ impl Datapath {
             .cast_signed())
     }
 
+    /// Asks the kernel how often a client, named by its cookie, has sent, for comparison with a later answer.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the program could not run.
+    pub fn activity(&mut self, client: u64) -> Result<u32, LoadError> {
+        self.ask("client_activity", &client.to_ne_bytes())
+    }
+
+    /// Asks the kernel to count one connection less of a pod.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the program could not run.
+    pub fn give_share(&mut self, pod: u32) -> Result<(), LoadError> {
+        self.ask("share_give", &pod.to_ne_bytes()).map(drop)
+    }
+
+    /// Asks the kernel to give a released pod nothing more, and to count what it had as free.
+    ///
+    /// # Errors
+    /// [`LoadError::Program`] if the program could not run.
+    pub fn release_share(&mut self, pod: u32) -> Result<(), LoadError> {
+        self.ask("share_release", &pod.to_ne_bytes()).map(drop)
+    }
+
     /// Runs a program on what it is asked, behind an Ethernet header, for its return value.
     fn ask(&mut self, name: &'static str, asked: &[u8]) -> Result<u32, LoadError> {
         let program: &mut SchedClassifier = program(&mut self.ebpf, name)?;

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::btf::Offsets;
 use super::{LoadError, PROGRAMS, load_program, object};
+use crate::defence::Without;
 use crate::path::SPLICE;
 
 /// One requirement and whether this machine meets it.
@@ -22,7 +23,7 @@ pub struct Requirement {
 /// Tries every hook and map on this kernel; loads programs but attaches nothing.
 pub fn check() -> Vec<Requirement> {
     let mut found = vec![cgroup2(), btf()];
-    let mut ebpf = match object(&[]) {
+    let mut ebpf = match object(&[], &Without::default()) {
         Ok(ebpf) => ebpf,
         Err(error) => {
             found.push(requirement("maps", "all of it", Err(chain(&error))));
@@ -54,6 +55,7 @@ fn purpose(program: &str) -> &'static str {
         "msg_server_response" => "sk_msg: same-node responses",
         "skb_upstream_response" => "sk_skb: responses from other nodes",
         "tc_pod_egress" | "tc_pod_ingress" => "tc: packets, with --path splice",
+        "share_give" | "share_release" => "test-run: shares of pods",
         _ => "test-run: upstream pools",
     }
 }

@@ -19,9 +19,10 @@ use aya::programs::{
 };
 use aya::{Ebpf, EbpfLoader};
 use kmesh_api::exchange::{Answered, Spilled, Waiting};
-use kmesh_api::limits::UPSTREAMS_MAX;
+use kmesh_api::limits::{CLIENTS_MAX, UPSTREAMS_MAX};
 use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
-use kmesh_api::pool::{Arrivals, Connection, Pool, PoolKey, Upstream};
+use kmesh_api::pool::{Arrivals, Connection, Expected, Pool, PoolKey, Upstream};
+use kmesh_api::share::PodUse;
 use kmesh_api::splice::{Flow, FlowKey, Peer, Seam};
 use kmesh_api::{Image, Reason};
 
@@ -31,6 +32,7 @@ use self::link::Link;
 use self::places::Places;
 use self::shared::Shared;
 pub use self::size::{MapSize, NotASize};
+use crate::defence::{Defence, Without};
 use crate::path::Path;
 
 /// The cgroup programs with the names of their hooks.
@@ -57,11 +59,13 @@ pub struct Datapath {
     /// Anchored connections.
     pub anchored: HashMap<MapData, AnchoredKey, Anchored>,
     /// Announced upstream connections.
-    pub expected: HashMap<MapData, Connection, u32>,
+    pub expected: HashMap<MapData, Connection, Expected>,
     /// Slots of remote upstream sockets.
     pub slots: HashMap<MapData, u64, Arrivals>,
     /// Free lists.
     pub pools: HashMap<MapData, PoolKey, Pool>,
+    /// Anchored client sockets.
+    pub clients: SockHash<MapData, u64>,
     /// Exchanges that pipelined requests wait for.
     pub waiting: HashMap<MapData, u64, Waiting>,
     /// Requests of which user space must send the rest on.
@@ -80,6 +84,8 @@ pub struct Datapath {
     pub gone: Option<RingBuf<MapData>>,
     /// Slots to relay, as the kernel names them; taken by whoever serves them.
     pub relays: Option<RingBuf<MapData>>,
+    /// What each pod uses.
+    pub pod_use: HashMap<MapData, u32, PodUse>,
     /// Counters.
     pub reasons: PerCpuArray<MapData, u64>,
 }
@@ -89,8 +95,8 @@ impl Datapath {
     ///
     /// # Errors
     /// [`LoadError`], naming the program or map.
-    pub fn load(sizes: &[MapSize], path: Path) -> Result<Self, LoadError> {
-        let mut ebpf = object(sizes)?;
+    pub fn load(sizes: &[MapSize], path: Path, without: &Without) -> Result<Self, LoadError> {
+        let mut ebpf = object(sizes, without)?;
         load_programs(&mut ebpf, path)?;
         attach_to_map(&mut ebpf, "msg_client_request", "CLIENTS")?;
         attach_to_map(&mut ebpf, "msg_server_response", "SERVERS")?;
@@ -106,6 +112,7 @@ impl Datapath {
             expected: take(&mut ebpf, "EXPECTED")?,
             slots: take(&mut ebpf, "SLOTS")?,
             pools: take(&mut ebpf, "POOLS")?,
+            clients: take(&mut ebpf, "CLIENTS")?,
             waiting: take(&mut ebpf, "WAITING")?,
             spilled: take(&mut ebpf, "SPILLED")?,
             answered: take(&mut ebpf, "ANSWERED")?,
@@ -115,6 +122,7 @@ impl Datapath {
             seams: shared(&mut ebpf, "SEAMS", UPSTREAMS_MAX)?,
             gone: Some(take(&mut ebpf, "GONE")?),
             relays: Some(take(&mut ebpf, "RELAYS")?),
+            pod_use: take(&mut ebpf, "POD_USE")?,
             reasons: take(&mut ebpf, "REASON_COUNTS")?,
             ebpf,
         })
@@ -241,13 +249,17 @@ impl Attached {
     }
 }
 
-fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
+fn object(sizes: &[MapSize], without: &Without) -> Result<Ebpf, LoadError> {
     if kmesh_object::OBJECT.is_empty() {
         return Err(LoadError::NoObject);
     }
     let btf = fs::read("/sys/kernel/btf/vmlinux").map_err(LoadError::NoBtf)?;
     let offsets = Offsets::find(&btf)?;
     let places = Places::find(&btf);
+    let sized = sizes.iter().find(|size| size.map() == "ANCHORED");
+    let connections = without.limit(sized.map_or(CLIENTS_MAX, MapSize::entries));
+    let anywhere = u32::from(without.is_off(Defence::Namespace));
+    let checked = u32::from(!without.is_off(Defence::Numbers));
     let mut loader = EbpfLoader::new();
     for size in sizes {
         loader.map_max_entries(size.map(), size.entries());
@@ -263,6 +275,9 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
         .override_global("SOCK_USER_DATA", &offsets.user_data, true)
         .override_global("PSOCK_BACKLOG", &offsets.backlog, true)
         .override_global("PSOCK_INGRESS", &offsets.ingress, true)
+        .override_global("CONNECTIONS_MAX", &connections, true)
+        .override_global("EXPECTED_ANYWHERE", &anywhere, true)
+        .override_global("NUMBERS_CHECKED", &checked, true)
         .override_global("PLACES_USED", &places.used, true)
         .override_global("SOCK_COOKIE", &places.cookie, true)
         .override_global("SOCK_WMEM_QUEUED", &places.queued, true)
@@ -276,7 +291,7 @@ fn object(sizes: &[MapSize]) -> Result<Ebpf, LoadError> {
 }
 
 /// The programs that every daemon loads, by name.
-const PROGRAMS: [&str; 12] = [
+const PROGRAMS: [&str; 15] = [
     "connect4_route",
     "connect6_route",
     "getpeername4_restore",
@@ -289,6 +304,9 @@ const PROGRAMS: [&str; 12] = [
     "pool_withdraw",
     "client_backlog",
     "server_backlog",
+    "client_activity",
+    "share_give",
+    "share_release",
 ];
 
 fn load_programs(ebpf: &mut Ebpf, path: Path) -> Result<(), LoadError> {

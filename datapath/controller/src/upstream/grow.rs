@@ -62,6 +62,7 @@ pub async fn grow(
     let all = breaker.connections_to(key.endpoint) as usize;
     let wanted = (all / 2).min(STEP).saturating_sub(free);
     let is_local = |slot: u32| record(node, slot).is_some_and(|record| record.server() != 0);
+    let is_claimed = |slot: u32| record(node, slot).is_some_and(|record| record.claim().is_some());
     let local = siblings.iter().any(|slot| is_local(*slot));
     for _ in 0..wanted {
         let Some(ticket) = breaker.connection(key.endpoint, cluster.max_connections) else {
@@ -81,7 +82,7 @@ pub async fn grow(
         if local {
             const POLL: Duration = Duration::from_millis(1);
             let recognised = async {
-                while !is_local(slot) {
+                while !is_claimed(slot) {
                     sleep(POLL).await;
                 }
             };

@@ -5,10 +5,12 @@
 mod breaker;
 mod grow;
 mod open;
+mod peer;
 mod reap;
 mod record;
 mod verify;
 mod wake;
+mod wanted;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -28,13 +30,16 @@ use tracing::error;
 pub use self::breaker::{Breaker, Ticket};
 pub use self::grow::grow;
 pub use self::open::{Opened, Slot, UpstreamError, open};
-pub use self::reap::{abandon, follow_retired, reclaim, reset_spliced, retire};
+pub use self::reap::{abandon, follow_retired, keep_endpoints, reclaim, release, reset_spliced};
 pub use self::record::Record;
 pub use self::verify::{Leases, follow_wrong, verify};
 pub use self::wake::{follow_hangups, follow_relays};
+use self::wanted::Wanted;
 pub use self::watch::donate;
+use crate::defence::Without;
 use crate::fallback::{Idle, Shared};
 use crate::node::Node;
+use crate::shares::Shares;
 
 /// A connection that the kernel owns; its watcher holds the socket.
 struct Donated {
@@ -47,6 +52,8 @@ struct Donated {
     /// Whether its packets are taken over: the socket itself knows nothing of them.
     spliced: bool,
     key: PoolKey,
+    /// Cookie of the namespace of its server, if that is on this node.
+    server: Option<u64>,
     /// How long it may be unused.
     patience: Option<Duration>,
     /// The lease that it had when it was looked at last, and when that was new.
@@ -57,10 +64,11 @@ struct Donated {
     _ticket: Ticket,
 }
 
-#[derive(Default)]
 struct State {
     /// Slots not in use; the longest vacant is used next.
     vacant: VecDeque<u32>,
+    /// Slots in use, by pod.
+    slots: Shares,
     donated: BTreeMap<u32, Donated>,
     idle: HashMap<PoolKey, Vec<Idle>>,
     shared: HashMap<PoolKey, Shared>,
@@ -69,6 +77,7 @@ struct State {
     /// Pools that are being filled.
     growing: HashSet<PoolKey>,
     wrong: verify::Wrong,
+    wanted: Wanted,
 }
 
 /// Upstreams of a node.
@@ -78,6 +87,8 @@ pub struct Upstreams {
     hangups: Epoll,
     /// Something may have to be closed.
     reap: Notify,
+    /// Pods or endpoints left.
+    changed: Notify,
 }
 
 /// Idle user-space connections kept per pod and endpoint; more are closed.
@@ -88,15 +99,24 @@ impl Upstreams {
     ///
     /// # Errors
     /// If there is no descriptor left for the epoll instance.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(without: &Without) -> io::Result<Self> {
         let state = State {
             vacant: (0..UPSTREAMS_MAX as u32).collect(),
-            ..State::default()
+            slots: Shares::new(without.limit(UPSTREAMS_MAX as u32)),
+            donated: BTreeMap::new(),
+            idle: HashMap::new(),
+            shared: HashMap::new(),
+            opening: HashMap::new(),
+            breakers: HashMap::new(),
+            growing: HashSet::new(),
+            wrong: verify::Wrong::default(),
+            wanted: Wanted::default(),
         };
         Ok(Self {
             state: Mutex::new(state),
             hangups: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             reap: Notify::new(),
+            changed: Notify::new(),
         })
     }
 
@@ -114,6 +134,11 @@ impl Upstreams {
     /// Slots that the kernel owns.
     pub fn donated(&self) -> usize {
         self.state().donated.len()
+    }
+
+    /// Slots that a pod has, and how often it was refused another because it has its share.
+    pub fn slots_of(&self, pod: u32) -> (u32, u64) {
+        self.state().slots.of(pod)
     }
 
     /// What a pod uses of a cluster.
@@ -157,10 +182,17 @@ impl Upstreams {
 
     /// Closes idle connections of the user-space path.
     fn forget_idle(&self, unwanted: impl Fn(PoolKey) -> bool) {
+        // Asked without the lock, which the answer takes.
+        let keys: HashSet<PoolKey> = {
+            let state = self.state();
+            let all = state.idle.keys().chain(state.shared.keys());
+            all.chain(state.opening.keys()).copied().collect()
+        };
+        let keys: HashSet<PoolKey> = keys.into_iter().filter(|key| unwanted(*key)).collect();
         let mut state = self.state();
-        let idle: Vec<_> = (state.idle.extract_if(|key, _| unwanted(*key))).collect();
-        let shared: Vec<_> = (state.shared.extract_if(|key, _| unwanted(*key))).collect();
-        state.opening.retain(|key, _| !unwanted(*key));
+        let idle: Vec<_> = (state.idle.extract_if(|key, _| keys.contains(key))).collect();
+        let shared: Vec<_> = (state.shared.extract_if(|key, _| keys.contains(key))).collect();
+        state.opening.retain(|key, _| !keys.contains(key));
         state
             .breakers
             .retain(|_, breaker| Arc::strong_count(breaker) > 1);
@@ -224,9 +256,14 @@ fn vacate(node: &Node, number: u32, connection: Option<&Connection>, cookie: Opt
         return;
     };
     record.set_server(0);
+    record.set_server_socket(0);
+    record.forget_claim();
     record.set_client(0);
+    let pod = record.pod();
     if slot::vacate(&record) {
-        node.upstreams.state().vacant.push_back(number);
+        let mut state = node.upstreams.state();
+        state.slots.give(pod);
+        state.vacant.push_back(number);
     } else {
         // Nobody else moves a slot that is retired or in user space: its number is not given out again.
         error!(slot = number, word = ?record.word(), "a slot is not the daemon's to close");

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kmesh_api::Address;
-use kmesh_api::pool::{Arrivals, Connection, PoolKey};
+use kmesh_api::pool::{Arrivals, Connection, Expected, PoolKey, Sequences};
 use kmesh_orchestration::slot;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
+use tracing::error;
 
-use super::{Ticket, record, vacate};
+use super::{Ticket, peer, record, vacate};
 use crate::buffers::Buffers;
 use crate::node::Node;
 use crate::pods::Pod;
@@ -23,6 +24,14 @@ pub enum UpstreamError {
     /// The pod lacks the endpoint's address family.
     #[error("pod {pod} has no address of the family of {endpoint}")]
     Family {
+        /// The pod.
+        pod: String,
+        /// The endpoint.
+        endpoint: SocketAddr,
+    },
+    /// The endpoint left the configuration, or the pod the mesh, before the connection was open.
+    #[error("pod {pod}: {endpoint} is not an endpoint of this pod any more")]
+    Gone {
         /// The pod.
         pod: String,
         /// The endpoint.
@@ -54,23 +63,43 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Tells the kernel of the connection that `socket` is about to open. Without that it is slower, not wrong.
-    fn announce(&mut self, spliced: bool, socket: &Socket) -> io::Result<()> {
-        let mut datapath = self.node.datapath();
+    /// Tells the kernel of the connection that `socket` is about to open; whether an accepted socket of this node is to be recognised as its
+    /// far end. Without that it is slower, not wrong.
+    fn announce(
+        &mut self,
+        spliced: bool,
+        socket: &Socket,
+        endpoint: SocketAddr,
+    ) -> io::Result<bool> {
         if spliced {
             let cookie = socket.cookie()?;
-            if datapath
+            let arrivals = Arrivals::new(self.number);
+            if self
+                .node
+                .datapath()
                 .slots
-                .insert(cookie, Arrivals::new(self.number), 0)
+                .insert(cookie, arrivals, 0)
                 .is_ok()
             {
                 self.cookie = Some(cookie);
             }
-        } else {
-            // Without it the connection is taken for one to another node.
-            let _ = datapath.expected.insert(self.connection, self.number, 0);
+            return Ok(false);
         }
-        Ok(())
+        let owner = self.node.upstreams.owner(endpoint.ip());
+        let Some((netns, record)) = owner.zip(record(&self.node, self.number)) else {
+            return Ok(false);
+        };
+        let expected = Expected {
+            netns,
+            lease: record.word().lease(),
+            slot: self.number,
+            reserved: 0,
+        };
+        let mut datapath = self.node.datapath();
+        Ok(datapath
+            .expected
+            .insert(self.connection, expected, 0)
+            .is_ok())
     }
 
     /// The socket's cookie, if its connection is spliced.
@@ -99,6 +128,8 @@ pub struct Opened {
     pub stream: TcpStream,
     /// Its slot; `None` if all slots are taken, then it stays in user space.
     pub slot: Option<Slot>,
+    /// What its own end counted before anything was sent; `None` if nobody on this node was asked to recognise the other.
+    pub sequences: Option<Sequences>,
     /// Which pool it belongs to.
     pub key: PoolKey,
     /// Its part of the cluster's limit.
@@ -108,7 +139,7 @@ pub struct Opened {
 /// Connects from `pod` to the endpoint with that id, within `patience`.
 ///
 /// The kernel is told the connection's addresses before it is opened, so that the accepting side recognises it when it is on
-/// this node.
+/// this node. A connection that is not wanted any more before it is open is given up.
 ///
 /// # Errors
 /// [`UpstreamError`].
@@ -163,38 +194,95 @@ pub async fn open(
         client: Address::from(local),
         server: Address::from(endpoint),
     };
-    let mut slot = reserve(node, key, connection);
-    if let Some(slot) = slot.as_mut() {
-        slot.announce(pod.spliced, &socket).map_err(failed)?;
-    }
+    let gone = || UpstreamError::Gone {
+        pod: name(),
+        endpoint,
+    };
+    let mut slot = reserve(node, key, connection).map_err(|Unwanted| gone())?;
+    let announced = match slot.as_mut() {
+        Some(slot) => slot
+            .announce(pod.spliced, &socket, endpoint)
+            .map_err(failed)?,
+        None => false,
+    };
     let socket = TcpSocket::from_std_stream(socket.into());
-    let stream = timeout(patience, socket.connect(endpoint))
-        .await
+    let connect = timeout(patience, socket.connect(endpoint));
+    tokio::pin!(connect);
+    let stream = loop {
+        let changed = node.upstreams.changed.notified();
+        // What it connects to from now on may be the address's next owner.
+        if !node.upstreams.is_wanted(key) {
+            return Err(gone());
+        }
+        tokio::select! {
+            connected = &mut connect => break connected,
+            () = changed => {}
+        }
+    };
+    let stream = stream
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(failed)?;
+    if !node.upstreams.is_wanted(key) {
+        return Err(gone());
+    }
+    let sequences = if announced {
+        Some(peer::sequences(&stream).map_err(failed)?)
+    } else {
+        None
+    };
     Ok(Opened {
         stream,
         slot,
+        sequences,
         key,
         ticket,
     })
 }
 
-fn reserve(node: &Arc<Node>, key: PoolKey, connection: Connection) -> Option<Slot> {
-    let number = node.upstreams.state().vacant.pop_front()?;
-    let slot = Slot {
+/// Nobody is to connect there.
+struct Unwanted;
+
+/// A slot for a connection of that pool; `None` if the pod has its share of them.
+fn reserve(
+    node: &Arc<Node>,
+    key: PoolKey,
+    connection: Connection,
+) -> Result<Option<Slot>, Unwanted> {
+    // Held to the end: whoever ends a pool's connections finds this one, or it finds the pool ended.
+    let mut state = node.upstreams.state();
+    if !state.wanted.contains(key) {
+        return Err(Unwanted);
+    }
+    if !state.slots.take(key.pod) {
+        return Ok(None);
+    }
+    let opened = state.vacant.pop_front().and_then(|number| {
+        let record = record(node, number).filter(|record| slot::open(record).is_some());
+        if record.is_none() {
+            error!(
+                slot = number,
+                "a vacant slot is in use: it is not given out again"
+            );
+        }
+        record.map(|record| (number, record))
+    });
+    let Some((number, record)) = opened else {
+        state.slots.give(key.pod);
+        return Ok(None);
+    };
+    record.set_pod(key.pod);
+    record.set_endpoint(key.endpoint);
+    record.set_server(0);
+    record.set_server_socket(0);
+    record.forget_claim();
+    record.set_client(0);
+    record.set_remaining(0);
+    drop(state);
+    Ok(Some(Slot {
         node: Arc::clone(node),
         number,
         connection,
         cookie: None,
         kept: false,
-    };
-    let record = record(node, number)?;
-    slot::open(&record)?;
-    record.set_pod(key.pod);
-    record.set_endpoint(key.endpoint);
-    record.set_server(0);
-    record.set_client(0);
-    record.set_remaining(0);
-    Some(slot)
+    }))
 }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tracing::warn;
 
 use super::Record;
+use crate::defence::{Defence, Without};
 
 /// What the upstream's own socket counts, right after its handshake and before anything is sent on it.
 ///
@@ -30,9 +31,9 @@ pub(super) fn sequences(stream: &TcpStream) -> io::Result<Sequences> {
 }
 
 /// The server's socket on this node that claims to be the far end, if it is.
-pub(super) fn server(record: Record, own: Sequences) -> Option<(u64, u64)> {
+pub(super) fn server(record: Record, own: Sequences, without: &Without) -> Option<(u64, u64)> {
     let claim = record.claim()?;
-    if claim.sequences.is_mirrored_by(own) {
+    if claim.sequences.is_mirrored_by(own) || without.is_off(Defence::Sequences) {
         return Some((claim.server, claim.socket));
     }
     warn!(
@@ -73,7 +74,11 @@ fn set(socket: impl AsFd, option: libc::c_int, value: libc::c_int) -> io::Result
             size_of_val(&value) as libc::socklen_t,
         )
     };
-    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn get(socket: impl AsFd, option: libc::c_int) -> io::Result<u32> {
@@ -89,5 +94,9 @@ fn get(socket: impl AsFd, option: libc::c_int) -> io::Result<u32> {
             &raw mut length,
         )
     };
-    if failed == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+    if failed == 0 {
+        Ok(value)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

@@ -3,12 +3,14 @@
 //! Hang-ups, relays and configurations wake the reaper. What the kernel retires by itself (a full pool, a client that left)
 //! it does not announce, so while exchanges go on the reaper looks by itself, and ever more rarely while nothing happens.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use kmesh_api::limits::UPSTREAMS_MAX;
 use kmesh_api::pool::PoolKey;
-use kmesh_api::slot::{ALIVE, DEAD, FREE, LEASED, LINGERING, RELAY, RETIRED, UNWANTED};
+use kmesh_api::slot::{ALIVE, DEAD, FREE, LEASED, LINGERING, RELAY, RETIRED, UNWANTED, VACANT};
 use kmesh_orchestration::slot;
 use tokio::time::timeout;
 use tracing::{error, warn};
@@ -56,9 +58,29 @@ struct Look {
     busy: bool,
 }
 
-/// Makes sure that no donated upstream for which `unwanted` holds is leased again; exchanges in flight may end.
-pub fn retire(node: &Node, unwanted: impl Fn(PoolKey) -> bool) {
-    for number in slots(node) {
+/// No other endpoints are configured any more: connections to them are not leased again, and those being opened are given up.
+pub fn keep_endpoints(node: &Node, endpoints: &HashSet<u32>) {
+    node.upstreams.keep_endpoints(endpoints);
+    end_unwanted(node);
+}
+
+/// A pod is released: its connections are not leased again, nor those that end in one of its servers.
+pub fn release(node: &Node, pod: u32, netns: u64) {
+    node.upstreams.dismiss_pod(pod);
+    for (number, donated) in &node.upstreams.state().donated {
+        if donated.server == Some(netns)
+            && let Some(record) = record(node, *number)
+        {
+            slot::mark_any(&record, UNWANTED);
+        }
+    }
+    end_unwanted(node);
+}
+
+/// Exchanges in flight may end.
+fn end_unwanted(node: &Node) {
+    let state = node.upstreams.state();
+    for number in 0..UPSTREAMS_MAX as u32 {
         let Some(record) = record(node, number) else {
             continue;
         };
@@ -66,11 +88,14 @@ pub fn retire(node: &Node, unwanted: impl Fn(PoolKey) -> bool) {
             pod: record.pod(),
             endpoint: record.endpoint(),
         };
-        if unwanted(key) {
+        if record.word().state() != VACANT && !state.wanted.contains(key) {
             slot::mark_any(&record, UNWANTED);
         }
     }
-    node.upstreams.forget_idle(unwanted);
+    drop(state);
+    node.upstreams
+        .forget_idle(|key| !node.upstreams.is_wanted(key));
+    node.upstreams.changed.notify_waiters();
     node.upstreams.reap.notify_one();
 }
 

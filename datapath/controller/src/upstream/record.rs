@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use kmesh_api::pool::Upstream;
+use kmesh_api::pool::{Claim, Upstream};
 use kmesh_api::slot::{LEASED, RELAY, UNWANTED, Word};
 use kmesh_orchestration::slot::{self, Cell};
 
@@ -75,6 +75,24 @@ impl Record {
             .is_some_and(|lease| slot::mark_open(&self, lease, UNWANTED))
     }
 
+    /// The accepted socket that claims to be the server.
+    pub fn claim(self) -> Option<Claim> {
+        // SAFETY: a live, aligned field that both sides access as one word; the others are written before it, and once.
+        let server = unsafe { AtomicU64::from_ptr(&raw mut (*self.0.as_ptr()).claim.server) };
+        if server.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        // SAFETY: as above.
+        Some(unsafe { (&raw const (*self.0.as_ptr()).claim).read_volatile() })
+    }
+
+    /// Forgets a claim, of a slot that is the controller's.
+    pub fn forget_claim(self) {
+        // SAFETY: as for `claim`.
+        let server = unsafe { AtomicU64::from_ptr(&raw mut (*self.0.as_ptr()).claim.server) };
+        server.store(0, Ordering::SeqCst);
+    }
+
     fields! {
         /// The client pod.
         pod / set_pod: u32, AtomicU32;
@@ -82,6 +100,8 @@ impl Record {
         endpoint / set_endpoint: u32, AtomicU32;
         /// Cookie of the server's socket on this node, 0 = elsewhere.
         server / set_server: u64, AtomicU64;
+        /// The socket that requests are redirected to.
+        server_socket / set_server_socket: u64, AtomicU64;
         /// Cookie of the leaseholder.
         client / set_client: u64, AtomicU64;
         /// Response bytes still to come in the kernel.

@@ -1,6 +1,7 @@
 //! Connections that the kernel owns: donating them and watching them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::{Donated, Opened, Record, record};
+use super::{Donated, Opened, Record, peer, record};
 use crate::buffers::Buffers;
 use crate::fallback::relay;
 use crate::load::Datapath;
@@ -24,6 +25,7 @@ pub fn donate(node: &Arc<Node>, opened: Opened, patience: Option<Duration>) {
     let Opened {
         stream,
         slot: Some(slot),
+        sequences,
         key,
         ticket,
     } = opened
@@ -33,8 +35,21 @@ pub fn donate(node: &Arc<Node>, opened: Opened, patience: Option<Duration>) {
     let Some(record) = record(node, slot.number) else {
         return;
     };
+    // Whoever has not claimed it by now is not the far end.
+    let _ = node.datapath().expected.remove(&slot.connection);
+    let owner = node
+        .upstreams
+        .owner(SocketAddr::from(slot.connection.server).ip());
+    let server = owner.filter(|_| {
+        let found = sequences.and_then(|own| peer::server(record, own, &node.without));
+        if let Some((cookie, socket)) = found {
+            record.set_server_socket(socket);
+            record.set_server(cookie);
+        }
+        found.is_some()
+    });
     let spliced = slot.spliced();
-    let remote = record.server() == 0 && spliced.is_none();
+    let remote = server.is_none() && spliced.is_none();
     let prepared = prepare(&mut node.datapath(), &stream, slot.number, key, remote);
     let cookie = match prepared {
         Ok(cookie) => spliced.or(cookie),
@@ -77,6 +92,7 @@ pub fn donate(node: &Arc<Node>, opened: Opened, patience: Option<Duration>) {
         cookie,
         spliced: spliced.is_some(),
         key,
+        server,
         patience,
         used: (record.word().lease(), Instant::now()),
         owed: None,

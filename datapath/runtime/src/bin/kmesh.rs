@@ -14,7 +14,9 @@ mod programs {
         SkBuffContext, SkMsgContext, SockAddrContext, SockOpsContext, TcContext,
     };
     use kmesh_runtime::path::splice;
-    use kmesh_runtime::{backlog, connect, donate, established, request, response, upstream};
+    use kmesh_runtime::{
+        backlog, connect, donate, established, request, response, share, upstream,
+    };
 
     #[cgroup_sock_addr(connect4)]
     fn connect4_route(ctx: SockAddrContext) -> i32 {
@@ -87,6 +89,21 @@ mod programs {
     #[classifier]
     fn server_backlog(ctx: TcContext) -> i32 {
         backlog::of_server(&ctx)
+    }
+
+    #[classifier]
+    fn client_activity(ctx: TcContext) -> i32 {
+        backlog::activity(&ctx)
+    }
+
+    #[classifier]
+    fn share_give(ctx: TcContext) -> i32 {
+        share::given(&ctx)
+    }
+
+    #[classifier]
+    fn share_release(ctx: TcContext) -> i32 {
+        share::release(&ctx)
     }
 
     const _: () = assert!(sk_action::SK_PASS == 1);

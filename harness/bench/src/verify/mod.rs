@@ -1,7 +1,8 @@
-//! `verify`: the judges of routing decisions against each other, and the byte streams against their plan.
+//! `verify`: the judges of routing decisions against each other, the byte streams against their plan, and one pod against another.
 
 mod bulk;
 mod decisions;
+mod isolation;
 mod peers;
 mod streams;
 
@@ -10,6 +11,7 @@ use kmesh_streams::lab;
 
 pub use bulk::{BulkOutcome, bulk};
 pub use decisions::{Options, Outcome, decisions};
+pub use isolation::{IsolationOptions, IsolationOutcome, PathOutcome, isolation};
 pub use peers::{PeersOutcome, peers};
 pub use streams::{StreamOptions, StreamOutcome, streams};
 

@@ -54,7 +54,10 @@ pub(super) fn sends(skb: *mut __sk_buff) -> i32 {
 fn to_holder(packet: &mut Packet, flow: &mut Flow) -> i32 {
     let by = flow.offsets;
     match held(flow) {
-        Some(held) if held.is_of(flow) => to_upstream(packet, flow, &by, held.seam),
+        Some(held) if held.is_of(flow) => {
+            held.seam.told = packet.acknowledged().wrapping_sub(by.inward);
+            to_upstream(packet, flow, &by, held.seam)
+        }
         Some(_) => DROP,
         None => {
             let acknowledged = packet.acknowledged().wrapping_sub(by.inward);

@@ -15,6 +15,7 @@ use super::{DROP, NEXT};
 use crate::client;
 use crate::counter::count;
 use crate::maps::{ANCHORED, ENTRIES, FLOWS, PEERS, SLOTS};
+use crate::share;
 
 /// Ports that are tried for the far end of an anchor's connection, should clients of one port speak to one address's several ports.
 const PORT_TRIES: u32 = 8;
@@ -47,8 +48,8 @@ pub(super) fn begins(skb: *mut __sk_buff) -> i32 {
     client.device = packet.key.device;
     let mut known = flow(&packet.key);
     if known.as_ref().is_none_or(|flow| flow.cookie != cookie) {
-        if !enter(packet, client) {
-            count(Reason::AnchorFull);
+        if let Err(reason) = enter(packet, client) {
+            count(reason);
             return DROP;
         }
         known = flow(&packet.key);
@@ -71,10 +72,13 @@ pub fn closed(client: &Client, local: Address, remote: Address) {
     if flow.cookie != client.cookie || flow.open != 0 {
         return;
     }
-    let _ = ANCHORED.remove(AnchoredKey {
+    let told = AnchoredKey {
         pod: flow.pod,
         client: flow.anchor.remote,
-    });
+    };
+    if ANCHORED.remove(told).is_ok() {
+        share::give(flow.pod);
+    }
     let _ = PEERS.remove(flow.anchor);
     let _ = FLOWS.remove(key);
 }
@@ -113,11 +117,13 @@ fn entry() -> Option<&'static mut Entry> {
 
 /// Enters a client's connection into the tables.
 #[inline(always)]
-fn enter(packet: &Packet, client: &Client) -> bool {
+fn enter(packet: &Packet, client: &Client) -> Result<(), Reason> {
     let key = &packet.key;
-    let Some(entry) = entry() else { return false };
+    let Some(entry) = entry() else {
+        return Err(Reason::AnchorFull);
+    };
     if !anchor_connection(key, client, entry) {
-        return false;
+        return Err(Reason::AnchorFull);
     }
     let options = &packet.options;
     let flow = flow_of(entry);
@@ -147,8 +153,20 @@ fn enter(packet: &Packet, client: &Client) -> bool {
     entry.anchored.cookie = client.cookie;
     assign(&mut entry.anchored.original, &client.original);
     entry.anchored.device = key.device;
-    FLOWS.insert(key, flow_of(entry), 0).is_ok()
+    // One unit of the pod's share belongs to each entry of ANCHORED: a predecessor's on the same addresses is taken over.
+    if ANCHORED.remove(entry.key).is_err() && !share::take(client.pod) {
+        let _ = PEERS.remove(flow_of(entry).anchor);
+        return Err(Reason::OverShare);
+    }
+    if FLOWS.insert(key, flow_of(entry), 0).is_ok()
         && ANCHORED.insert(entry.key, entry.anchored, 0).is_ok()
+    {
+        return Ok(());
+    }
+    share::give(client.pod);
+    let _ = FLOWS.remove(key);
+    let _ = PEERS.remove(flow_of(entry).anchor);
+    Err(Reason::AnchorFull)
 }
 
 /// Addresses for the anchor's side that no other client of the pod has.
