@@ -206,9 +206,10 @@ impl Daemon {
             upstream::follow_wrong(Arc::clone(&own))
         });
         let own = node();
-        keep.keep("closing connections that pods over their share left unused", move || {
-            follow_age(Arc::clone(&own))
-        });
+        keep.keep(
+            "closing connections that pods over their share left unused",
+            move || follow_age(Arc::clone(&own)),
+        );
         let own = node();
         keep.keep("taking over responses from the kernel", move || {
             upstream::follow_relays(Arc::clone(&own))

@@ -63,7 +63,10 @@ mod tests {
     fn a_defence_is_on_unless_it_is_named() {
         let without = Without::new(vec![Defence::Shares]);
         assert!(without.is_off(Defence::Shares) && !without.is_off(Defence::Namespace));
-        assert_eq!((without.limit(7), Without::default().limit(7)), (u32::MAX, 7));
+        assert_eq!(
+            (without.limit(7), Without::default().limit(7)),
+            (u32::MAX, 7)
+        );
         assert_eq!(without.to_string(), "Shares");
     }
 }

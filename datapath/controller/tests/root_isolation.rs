@@ -49,7 +49,10 @@ impl Begun {
     fn in_pod(mesh: &Mesh, pod: &str, words: &[&str]) -> Self {
         let pod = mesh.lab.pod(pod).unwrap();
         let mut command = pod.command(tool("kmesh-attacker"));
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         let mut begun = Self(pod.spawn(command).unwrap());
         assert_eq!(begun.line(), "ready", "{words:?}");
         begun
@@ -59,7 +62,9 @@ impl Begun {
     fn line(&mut self) -> String {
         let mut line = String::new();
         let out = self.0.stdout.as_mut().unwrap();
-        BufReader::with_capacity(1, out).read_line(&mut line).unwrap();
+        BufReader::with_capacity(1, out)
+            .read_line(&mut line)
+            .unwrap();
         line.trim_end().to_owned()
     }
 
@@ -155,10 +160,19 @@ fn stolen(test: &str, who: &str, path: &str, off: &[&str]) -> usize {
         mesh.lab.pod("client").unwrap().ipv4().to_string(),
         mesh.endpoint("s3", RAW_PORT).to_string(),
     ];
-    let words = [who, "thief", &addresses[0], &addresses[1], &port, &port, "60"];
+    let words = [
+        who,
+        "thief",
+        &addresses[0],
+        &addresses[1],
+        &port,
+        &port,
+        "60",
+    ];
     let _thief = Begun::in_pod(&mesh, "other", &words);
     let _filler = full.serve();
-    let answers = std::iter::once(client.receive(false)).chain((0..50).map(|_| client.get("/raw", "")));
+    let answers =
+        std::iter::once(client.receive(false)).chain((0..50).map(|_| client.get("/raw", "")));
     let stolen = answers.filter(|answer| answer.server() != "s3").count();
     let status = mesh.status();
     assert!(status.leases.violations.is_empty(), "{status}");
@@ -175,10 +189,17 @@ fn an_upstream_belongs_to_nobody_who_only_has_its_addresses() {
         assert_eq!(stolen("thief", who, "splice", &[]), 0, "{who}");
     }
     for off in IDENTITY {
-        assert_eq!(stolen("thief", "nobody", "shortcut", &[off]), 0, "without {off}");
+        assert_eq!(
+            stolen("thief", "nobody", "shortcut", &[off]),
+            0,
+            "without {off}"
+        );
     }
     let taken = stolen("thief", "nobody", "shortcut", &IDENTITY);
-    assert!(taken > 40, "without its defences the attack succeeds: {taken}");
+    assert!(
+        taken > 40,
+        "without its defences the attack succeeds: {taken}"
+    );
 }
 
 fn share(mesh: &Mesh, pod: &str) -> Share {
@@ -226,7 +247,9 @@ fn a_pod_that_keeps_all_that_it_gets_leaves_others_room() {
         assert!(text.contains("over its share other"), "{path}: {text}");
         eventually("what the pod had is free again", || {
             let other = share(&mesh, "other");
-            (other.connections == 0).then_some(()).ok_or(format!("{other:?}"))
+            (other.connections == 0)
+                .then_some(())
+                .ok_or(format!("{other:?}"))
         });
     }
     let mesh = mesh("no-shares", &[&size, "--without=shares"]);
@@ -243,7 +266,11 @@ fn connections_that_a_pod_over_its_share_does_not_use_are_closed() {
     let mut used = mesh.connect();
     let mut idle: Vec<Client> = (0..ROOM / 2).map(|_| mesh.connect()).collect();
     eventually("unused connections make room", || {
-        assert_eq!(used.get("/one", "").server(), "s1", "one that is used stays");
+        assert_eq!(
+            used.get("/one", "").server(),
+            "s1",
+            "one that is used stays"
+        );
         let fresh = mesh.connect().try_get("/one", "");
         match fresh {
             Ok(answer) if answer.server() == "s1" => Ok(()),
@@ -282,12 +309,18 @@ fn exchanges_that_are_left_at_every_moment_harm_nobody() {
         }
         for begun in leaving {
             let deeds = begun.outcome();
-            assert!(deeds["made"].as_u64().is_some_and(|made| made > 10), "{path}: {deeds}");
+            assert!(
+                deeds["made"].as_u64().is_some_and(|made| made > 10),
+                "{path}: {deeds}"
+            );
         }
         eventually("nothing is left of it", || {
             let status = mesh.status();
             let leases = &status.leases;
-            assert!(leases.violations.is_empty() && leases.wrong == 0, "{path}: {status}");
+            assert!(
+                leases.violations.is_empty() && leases.wrong == 0,
+                "{path}: {status}"
+            );
             let other = share(&mesh, "other");
             let over = leases.leased == 0 && other.connections == 0;
             over.then_some(()).ok_or(format!("{other:?} {status}"))

@@ -69,24 +69,40 @@ mod tests {
         for flags in [flag::ACK, flag::ACK | flag::FIN, flag::ACK | flag::RST] {
             for end in [1000, 1000 + 65_536, 900] {
                 for acknowledged in [50, 0, 4_294_967_290, 4_294_967_000] {
-                    assert!(can(flags, end, acknowledged), "{flags} {end} {acknowledged}");
+                    assert!(
+                        can(flags, end, acknowledged),
+                        "{flags} {end} {acknowledged}"
+                    );
                 }
             }
         }
-        assert!(can(flag::ACK, 1000_u32.wrapping_sub(1 << 24), 50), "what is old is harmless");
+        assert!(
+            can(flag::ACK, 1000_u32.wrapping_sub(1 << 24), 50),
+            "what is old is harmless"
+        );
         assert!(can(flag::RST, 1000, 0) && can(flag::RST, 900, 0));
     }
 
     #[test]
     fn what_is_far_is_a_guess() {
-        assert!(!can(flag::ACK, 1000, 51), "what was not sent is not acknowledged");
+        assert!(
+            !can(flag::ACK, 1000, 51),
+            "what was not sent is not acknowledged"
+        );
         assert!(!can(flag::ACK, 1000, 50_u32.wrapping_sub(1 << 20)));
         assert!(!can(flag::ACK, 1000 + (1 << 20), 50));
-        assert!(!can(flag::ACK | flag::FIN, 1000_u32.wrapping_sub(1 << 20), 50));
+        assert!(!can(
+            flag::ACK | flag::FIN,
+            1000_u32.wrapping_sub(1 << 20),
+            50
+        ));
         for end in [999, 1001, 901, 0] {
             assert!(!can(flag::RST, end, 50), "{end}");
         }
-        assert!(!can(0, 1000, 50), "every segment acknowledges, after the first");
+        assert!(
+            !can(0, 1000, 50),
+            "every segment acknowledges, after the first"
+        );
     }
 
     #[test]

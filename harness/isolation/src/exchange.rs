@@ -59,7 +59,9 @@ pub(crate) fn exchange(stream: &mut TcpStream, number: u64) -> io::Result<Answer
     };
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let answer = Answer { head };
-    let length = answer.header("content-length").and_then(|text| text.parse().ok());
+    let length = answer
+        .header("content-length")
+        .and_then(|text| text.parse().ok());
     while bytes.len() < end + length.unwrap_or(0_usize) {
         bytes.extend_from_slice(some(stream, &mut piece)?);
     }

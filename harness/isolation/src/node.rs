@@ -89,7 +89,10 @@ impl<'p> Node<'p> {
             folder,
         };
         let ports = format!("{} {}", PORTS[0], PORTS[1]);
-        let limited = node.lab.pod(VICTIM)?.run(|| fs::write("/proc/sys/net/ipv4/ip_local_port_range", ports))?;
+        let limited = node
+            .lab
+            .pod(VICTIM)?
+            .run(|| fs::write("/proc/sys/net/ipv4/ip_local_port_range", ports))?;
         limited.map_err(io("the victim's ports"))?;
         node.configure(BEFORE)?;
         node.enrol(&PODS)?;
@@ -102,7 +105,9 @@ impl<'p> Node<'p> {
 
     /// Starts a daemon; the ones from before stay until they leave or the node goes.
     pub(crate) fn daemon(&mut self, more: &[&str]) -> Result<(), IsolationError> {
-        let mut command = self.lab.daemon_command(&self.programs.kmeshd, &self.name, &[])?;
+        let mut command = self
+            .lab
+            .daemon_command(&self.programs.kmeshd, &self.name, &[])?;
         command
             .args(["run", "--name", &self.name, "--config"])
             .arg(self.file("resources.yaml"))
@@ -150,8 +155,14 @@ impl<'p> Node<'p> {
     /// Writes the configuration, with the victim's second listener leading to `second`.
     pub(crate) fn configure(&self, second: &str) -> Result<(), IsolationError> {
         let clusters = [OWN, OTHER, second].map(|pod| Ok(cluster(pod, self.endpoint(pod)?)));
-        let clusters: Vec<Value> = clusters.into_iter().collect::<Result<_, IsolationError>>()?;
-        let distinct = if second == OWN { &clusters[..2] } else { &clusters[..] };
+        let clusters: Vec<Value> = clusters
+            .into_iter()
+            .collect::<Result<_, IsolationError>>()?;
+        let distinct = if second == OWN {
+            &clusters[..2]
+        } else {
+            &clusters[..]
+        };
         let document = document(
             &[
                 listener(self.service(VICTIM, SERVICE), OWN, OTHER),

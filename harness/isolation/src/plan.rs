@@ -50,7 +50,12 @@ pub(crate) fn attacks(places: &Places, seed: u64, seconds: f64) -> Vec<Attack> {
     let second = places.service[1].to_string();
     let [first, last] = places.ports.map(|port| port.to_string());
     let (seed, length) = (seed.to_string(), seconds.to_string());
-    let (own, second, length, seed) = (own.as_str(), second.as_str(), length.as_str(), seed.as_str());
+    let (own, second, length, seed) = (
+        own.as_str(),
+        second.as_str(),
+        length.as_str(),
+        seed.as_str(),
+    );
     let (victim, server) = (places.victim.as_str(), places.server.as_str());
     let attack = |name, lines: &[&[&str]], meanwhile| Attack {
         name,
@@ -92,7 +97,10 @@ pub(crate) fn attacks(places: &Places, seed: u64, seconds: f64) -> Vec<Attack> {
             "sockets connected to themselves",
             &["nobody", "selves", &places.attacker, length],
         ),
-        plain("resets at every moment", &["nobody", "reset", own, seed, length]),
+        plain(
+            "resets at every moment",
+            &["nobody", "reset", own, seed, length],
+        ),
         plain(
             "AF_UNSPEC at every moment",
             &["userns", "unspec", own, seed, length],
@@ -106,8 +114,16 @@ pub(crate) fn attacks(places: &Places, seed: u64, seconds: f64) -> Vec<Attack> {
         flood("answers that nobody reads", "nobody", "unread"),
         flood("pipelines that nobody reads", "nobody", "pipelined"),
         flood("exchanges without an end", "nobody", "open"),
-        attack("the daemon is replaced meanwhile", leaving, Meanwhile::Replaced),
-        attack("the attacker's pod comes and goes", leaving, Meanwhile::Churned),
+        attack(
+            "the daemon is replaced meanwhile",
+            leaving,
+            Meanwhile::Replaced,
+        ),
+        attack(
+            "the attacker's pod comes and goes",
+            leaving,
+            Meanwhile::Churned,
+        ),
         attack(
             "a server's address becomes another pod's",
             leaving,

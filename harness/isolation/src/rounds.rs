@@ -218,6 +218,8 @@ fn hand_over(
     node.ip(from, &["addr", "add", &prefix(own), "dev", "eth0"])?;
     node.enrol(&Node::pods_but(""))?;
     node.followed("enrol two pods again", |status| {
-        [from, to].iter().all(|pod| status.pods.iter().any(|have| have == pod))
+        [from, to]
+            .iter()
+            .all(|pod| status.pods.iter().any(|have| have == pod))
     })
 }

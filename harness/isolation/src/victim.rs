@@ -86,17 +86,26 @@ impl Seen {
         self.failed += other.failed;
         self.stolen += other.stolen;
         self.p99_us = self.p99_us.max(other.p99_us);
-        other.examples.into_iter().for_each(|what| self.example(what));
+        other
+            .examples
+            .into_iter()
+            .for_each(|what| self.example(what));
     }
 
     fn judge(&mut self, answer: &Answer, servers: &str, number: u64) {
         if answer.is_nobodys() {
             self.fail(format!("request {number}: {}", answer.status()));
-        } else if servers.split(',').any(|server| answer.is_of(server, number)) {
+        } else if servers
+            .split(',')
+            .any(|server| answer.is_of(server, number))
+        {
             self.answered += 1;
         } else {
             self.stolen += 1;
-            self.example(format!("request {number} to {servers} got {:?}", answer.head));
+            self.example(format!(
+                "request {number} to {servers} got {:?}",
+                answer.head
+            ));
         }
     }
 }

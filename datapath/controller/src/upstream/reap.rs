@@ -59,6 +59,7 @@ struct Look {
 }
 
 /// No other endpoints are configured any more: connections to them are not leased again, and those being opened are given up.
+#[allow(clippy::implicit_hasher, reason = "it is kept as it is, not only read")]
 pub fn keep_endpoints(node: &Node, endpoints: &HashSet<u32>) {
     node.upstreams.keep_endpoints(endpoints);
     end_unwanted(node);

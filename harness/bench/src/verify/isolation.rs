@@ -79,12 +79,17 @@ pub fn isolation(options: &IsolationOptions) -> Result<IsolationOutcome, Isolati
     };
     for path in &options.paths {
         eprintln!("path {path}");
-        let without = options.without.iter().map(|name| format!("--without={name}"));
+        let without = options
+            .without
+            .iter()
+            .map(|name| format!("--without={name}"));
         let programs = kmesh_isolation::Programs {
             kmeshd: options.programs.arms.kmeshd.clone(),
             origin: options.programs.arms.origin.clone(),
             attacker: options.programs.attacker.clone(),
-            daemon: std::iter::once(format!("--path={path}")).chain(without).collect(),
+            daemon: std::iter::once(format!("--path={path}"))
+                .chain(without)
+                .collect(),
         };
         let outcome = run(&programs, options.seed, each)?;
         all.compared += outcome.compared;
@@ -117,6 +122,10 @@ mod tests {
         assert_eq!(outcome(9, 0, 0, 9.0).status(Some(1.5)), Status::Missed);
         assert_eq!(outcome(9, 0, 1, 1.0).status(None), Status::Missed);
         assert_eq!(outcome(9, 1, 1, 1.0).status(None), Status::Wrong);
-        assert_eq!(outcome(0, 0, 0, 0.0).status(None), Status::Missed, "nothing was compared");
+        assert_eq!(
+            outcome(0, 0, 0, 0.0).status(None),
+            Status::Missed,
+            "nothing was compared"
+        );
     }
 }

@@ -43,7 +43,10 @@ pub fn mptcp(target: SocketAddr, server: &str, length: Duration) -> io::Result<D
             Type::STREAM,
             Some(Protocol::MPTCP),
         )?;
-        if socket.connect_timeout(&target.into(), Duration::from_secs(1)).is_err() {
+        if socket
+            .connect_timeout(&target.into(), Duration::from_secs(1))
+            .is_err()
+        {
             deeds.refused += 1;
             if numbers.next().is_none() {
                 break;
@@ -76,7 +79,10 @@ pub fn reuse(target: SocketAddr, server: &str, length: Duration) -> io::Result<D
     let mut deeds = Deeds::default();
     let first = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     first.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0).into())?;
-    let port = first.local_addr()?.as_socket_ipv4().map_or(0, |address| address.port());
+    let port = first
+        .local_addr()?
+        .as_socket_ipv4()
+        .map_or(0, |address| address.port());
     drop(first);
     for number in numbers(length) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -92,7 +98,8 @@ pub fn reuse(target: SocketAddr, server: &str, length: Duration) -> io::Result<D
         prepare(&stream)?;
         deeds.made += 1;
         deeds.judge(exchange(&mut stream, number), server, number);
-        let left = format!("GET / HTTP/1.1\r\nhost: attacker\r\nx-request-seq: left-{number}\r\n\r\n");
+        let left =
+            format!("GET / HTTP/1.1\r\nhost: attacker\r\nx-request-seq: left-{number}\r\n\r\n");
         // It may have been refused: then there is nothing to leave.
         let _ = stream.write_all(left.as_bytes());
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;

