@@ -43,6 +43,7 @@ pub(crate) fn classify<'c>(
     };
     match &listener.kind {
         ListenerKind::Tcp(choices) => Ok(Class::Opaque(choices.clone())),
+        ListenerKind::Closed => Ok(Class::Opaque(Vec::new())),
         ListenerKind::Http(routes) if classes.l4 => Ok(one(sole_cluster(routes, place)?)),
         ListenerKind::Http(routes) => match certain_cluster(config, routes) {
             Some(name) => Ok(one(name)),

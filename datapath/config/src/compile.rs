@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use kmesh_api::cluster::{Cluster, Endpoint, LB_RANDOM, LB_ROUND_ROBIN, Weight};
+use kmesh_api::cluster::{Cluster, Endpoint, LB_RANDOM, LB_ROUND_ROBIN, NO_CLUSTER, Weight};
 use kmesh_api::limits::{
     CLUSTERS_MAX, ENDPOINTS_MAX, LISTENER_PROBES, LISTENER_SLOTS, LISTENERS_MAX, PREDICATES_MAX,
     ROUTE_CONFIGS_MAX, ROUTE_PREDICATES_MAX, ROUTE_WEIGHTS_MAX, ROUTES_MAX, VIRTUAL_HOSTS_MAX,
@@ -24,7 +24,7 @@ use crate::expressions::Expressions;
 use crate::header::Headers;
 use crate::identities::Identities;
 use crate::model::{
-    ClusterConfig, Config, HeaderMatch, LbPolicy, ListenerConfig, PathMatch, RouteAction,
+    ClusterConfig, Config, HeaderMatch, LbPolicy, ListenerConfig, ListenerKind, PathMatch, RouteAction,
     RouteConfiguration, RouteRule, ValueMatch, VirtualHostConfig, WeightedCluster,
 };
 use crate::names::{ClusterName, EndpointName, LocalAnswer, Names, RouteName};
@@ -62,7 +62,9 @@ pub fn compile(
     identities: &mut Identities,
     classes: Classes,
 ) -> Result<Compiled, ConfigError> {
-    check(config)?;
+    if let Some(error) = check(config, None).into_iter().next() {
+        return Err(error);
+    }
     let mut compiler = Compiler {
         image: vacant(),
         names: Names::default(),
@@ -219,7 +221,13 @@ impl Compiler<'_> {
                 count,
             };
             self.names.listeners.push(listener.name.clone());
-            self.listener_slot(&address, index, &place)?;
+            // A listener that was refused closes its address unless another one has it.
+            let taken = |other: &ListenerConfig| {
+                other.kind != ListenerKind::Closed && other.address == listener.address
+            };
+            if listener.kind != ListenerKind::Closed || !config.listeners.iter().any(taken) {
+                self.listener_slot(&address, index, &place)?;
+            }
         }
         Ok(())
     }
@@ -397,7 +405,7 @@ impl Compiler<'_> {
         match &route.action {
             RouteAction::Cluster(name) => {
                 compiled.action = ACTION_CLUSTER;
-                compiled.target = self.clusters[name.as_str()];
+                compiled.target = self.cluster(name);
             }
             RouteAction::Weighted(choices) | RouteAction::WeightedBy { choices, .. } => {
                 compiled.action = ACTION_WEIGHTED;
@@ -417,15 +425,21 @@ impl Compiler<'_> {
         let policies = &self.policies.clusters;
         let http2 = match &route.action {
             RouteAction::ClusterHeader(_) => policies.iter().any(|cluster| cluster.policy.http2),
-            action => action
-                .clusters()
-                .any(|name| policies[self.clusters[name] as usize].policy.http2),
+            action => action.clusters().any(|name| {
+                let cluster = policies.get(self.cluster(name) as usize);
+                cluster.is_some_and(|cluster| cluster.policy.http2)
+            }),
         };
         let passed = (route.policy.reason()).or_else(|| http2.then_some(Reason::Http2));
         compiled.passed = passed.map_or(0, |reason| reason as u32);
         self.policies.routes.push(route.policy.clone());
         self.image.routes[index] = compiled;
         Ok(index as u32)
+    }
+
+    /// The cluster's index; [`NO_CLUSTER`] if it is not configured.
+    fn cluster(&self, name: &str) -> u32 {
+        self.clusters.get(name).copied().unwrap_or(NO_CLUSTER)
     }
 
     /// A route's conditions besides the path.
@@ -488,7 +502,7 @@ impl Compiler<'_> {
         let mut up_to = 0;
         for (i, choice) in choices.iter().enumerate() {
             up_to += choice.weight;
-            let cluster = self.clusters[choice.name.as_str()];
+            let cluster = self.cluster(&choice.name);
             self.image.weights[at + i] = Weight { cluster, up_to };
         }
         Ok((at as u32, choices.len() as u32, up_to))

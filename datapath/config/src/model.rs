@@ -44,8 +44,13 @@ impl ListenerConfig {
     pub fn virtual_hosts(&self) -> &[VirtualHostConfig] {
         match &self.kind {
             ListenerKind::Http(routes) => &routes.virtual_hosts,
-            ListenerKind::Tcp(_) => &[],
+            ListenerKind::Tcp(_) | ListenerKind::Closed => &[],
         }
+    }
+
+    /// Whether it is known where it is.
+    pub fn has_address(&self) -> bool {
+        self.address.port() != 0
     }
 }
 
@@ -56,6 +61,8 @@ pub enum ListenerKind {
     Http(RouteConfiguration),
     /// TCP proxy: each connection goes to one of these clusters, by weight.
     Tcp(Vec<WeightedCluster>),
+    /// Its configuration was refused: so are its connections.
+    Closed,
 }
 
 /// The virtual hosts of an HTTP listener.

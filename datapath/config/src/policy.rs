@@ -39,7 +39,7 @@ impl RoutePolicy {
             Some(Reason::Fault)
         } else if self.timeout.is_some() {
             Some(Reason::Timeout)
-        } else if self.retry.is_some() {
+        } else if self.retry.as_ref().is_some_and(RetryPolicy::may_need_the_request) {
             Some(Reason::Retry)
         } else if self.path_rewrite.is_some() || self.host_rewrite.is_some() {
             Some(Reason::Rewrite)
@@ -70,6 +70,25 @@ pub struct RetryPolicy {
     pub base_interval: Duration,
     /// Largest back-off interval.
     pub max_interval: Duration,
+    /// How often an endpoint is drawn for another try until it is one that was not tried; at least 1.
+    pub picks: u32,
+}
+
+impl RetryPolicy {
+    /// Whether it may send again what was sent. Otherwise it only means that another endpoint is asked if no connection can be made (or
+    /// an HTTP/2 stream is refused), and the kernel sends requests on connections that exist. The gRPC statuses are such of gRPC, which
+    /// is HTTP/2 and therefore user space's.
+    pub fn may_need_the_request(&self) -> bool {
+        let connect_only = |on: &RetryOn| {
+            matches!(
+                on,
+                RetryOn::ConnectFailure | RetryOn::RefusedStream | RetryOn::ResetBeforeRequest
+            )
+        };
+        !self.on.iter().all(connect_only)
+            || !self.statuses.is_empty()
+            || self.per_try_timeout.is_some()
+    }
 }
 
 /// A condition for trying again.
@@ -81,6 +100,8 @@ pub enum RetryOn {
     RefusedStream,
     /// `reset`: no response at all.
     Reset,
+    /// `reset-before-request`: the connection ended before the request was sent.
+    ResetBeforeRequest,
     /// `5xx`: any status from 500, or no response.
     ServerError,
     /// `gateway-error`: 502, 503 or 504, or no response.
@@ -189,12 +210,24 @@ pub struct Fault {
 }
 
 /// What an HTTP listener asks for as a whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HttpOptions {
     /// What clients speak.
     pub codec: Codec,
     /// Failures for requests that match no route.
     pub fault: Option<Fault>,
+    /// A route to a cluster that is not configured is a mistake; otherwise its requests are answered 503.
+    pub validate_clusters: bool,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            codec: Codec::default(),
+            fault: None,
+            validate_clusters: true,
+        }
+    }
 }
 
 /// `HttpConnectionManager.CodecType`.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use kmesh_api::limits::PODS_MAX;
-use kmesh_config::{Classes, Identities};
+use kmesh_config::{Classes, Compiled, Config, Document, Identities, Store};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;
@@ -65,6 +65,12 @@ impl Drop for Enrolled {
 #[derive(Default)]
 struct State {
     identities: Identities,
+    /// The resources of the configuration file.
+    store: Store,
+    /// What is in use of them.
+    config: Option<Config>,
+    /// Why resources are refused.
+    refusals: Vec<String>,
     pods: BTreeMap<String, Enrolled>,
     refused: BTreeMap<&'static str, String>,
 }
@@ -87,8 +93,8 @@ pub struct Daemon {
 /// Runs until SIGTERM or SIGINT; `ready` is called when every pod is enrolled.
 ///
 /// # Errors
-/// If the kernel, the configuration or a pod is refused at the start. Later refusals are reported and the running
-/// configuration stays.
+/// If the kernel, the configuration file as a whole or a pod is refused at the start. Later refusals, and those of single resources, are
+/// reported, and what was good stays.
 pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
     let name = options.name.clone();
     let drain = options.drain;
@@ -159,10 +165,13 @@ impl Daemon {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the newest files were refused, if they were.
+    /// Why the newest files, or resources in them, were refused, if they were.
     pub fn refused(&self) -> Option<String> {
         let state = self.state();
-        let all: Vec<&str> = state.refused.values().map(String::as_str).collect();
+        let files = state.refused.values().map(String::as_str);
+        let all: Vec<&str> = files
+            .chain(state.refusals.iter().map(String::as_str))
+            .collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 
@@ -228,13 +237,41 @@ impl Daemon {
         }
     }
 
-    /// Reads, compiles and activates the configuration.
+    /// Reads, compiles and activates the configuration: what is accepted of it. A resource that is refused keeps its last good
+    /// version; without one its traffic is refused.
     fn configure(&self) -> Result<()> {
-        let config = kmesh_config::read(&self.options.config)?;
+        let path = &self.options.config;
+        let origin = path.display().to_string();
+        let text = kmesh_config::text(path)?;
+        let document = Document::of(&origin, &kmesh_config::resource::tree(&text, &origin)?);
         let classes = Classes {
             l4: self.options.l4,
         };
-        let compiled = kmesh_config::compile(&config, &mut self.state().identities, classes)?;
+        let mut state = self.state();
+        let State {
+            store, identities, ..
+        } = &mut *state;
+        store.replace(&origin, document.resources);
+        let applied = store.apply(identities, classes)?;
+        let answers = document.answers.iter().chain(&applied.answers);
+        let refusals: Vec<String> = answers
+            .flat_map(|answer| &answer.refused)
+            .map(ToString::to_string)
+            .collect();
+        for refusal in &refusals {
+            warn!("refused: {refusal}");
+        }
+        state.refusals = refusals;
+        if state.config.as_ref() == Some(&applied.config) {
+            return Ok(());
+        }
+        state.config = Some(applied.config);
+        drop(state);
+        self.activate(applied.compiled)
+    }
+
+    /// Makes tables the active ones.
+    fn activate(&self, compiled: Compiled) -> Result<()> {
         let number = self
             .node
             .generation()

@@ -72,7 +72,7 @@ enum Command {
     },
     /// Says what this kernel allows, and why not. Exit code 1 if something is missing.
     Check {
-        /// Also compile these resources, as `run` would.
+        /// Also compile these resources, as `run` would, and say what becomes of each (as `kmeshctl config check`).
         #[arg(long)]
         config: Option<PathBuf>,
     },
@@ -164,10 +164,9 @@ fn report(config: Option<PathBuf>) -> Result<ExitCode> {
         )?;
     }
     if let Some(path) = config {
-        let config = kmesh_config::read(&path)?;
-        let mut identities = kmesh_config::Identities::default();
-        kmesh_config::compile(&config, &mut identities, kmesh_config::Classes::default())?;
-        writeln!(out, "{:24} {:55} ok", "configuration", path.display())?;
+        let report = kmesh_config::Report::of_files(&[path])?;
+        met &= report.refused() == 0;
+        write!(out, "{report}")?;
     }
     Ok(if met {
         ExitCode::SUCCESS

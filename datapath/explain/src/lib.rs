@@ -255,6 +255,7 @@ fn connection(config: &Config, kind: &ListenerKind) -> ClusterStep {
             .iter()
             .map(|choice| share(config, &choice.name, choice.weight))
             .collect(),
+        ListenerKind::Closed => Vec::new(),
         ListenerKind::Http(routes) => {
             // Opaque because its first route takes everything to one endpoint.
             let first = routes.virtual_hosts.iter().flat_map(|host| &host.routes);

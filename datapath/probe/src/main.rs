@@ -1,5 +1,6 @@
 //! `kmeshctl`: looks into a running `kmeshd`.
 
+mod config;
 mod explain;
 
 use std::io::{self, Write as _};
@@ -30,6 +31,9 @@ enum Command {
     },
     /// Says which virtual host, route, cluster and endpoint a request gets, and why not each earlier route.
     Explain(explain::Options),
+    /// Looks at configurations.
+    #[command(subcommand)]
+    Config(config::Command),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -42,7 +46,7 @@ enum Format {
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("kmeshctl: {error:#}");
             ExitCode::from(2)
@@ -50,8 +54,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
+fn run() -> Result<ExitCode> {
     let options = Options::parse();
+    let mut code = ExitCode::SUCCESS;
     let text = match options.command {
         Command::Status { format } => {
             let status = client::status(&options.name)?;
@@ -61,9 +66,16 @@ fn run() -> Result<()> {
             }
         }
         Command::Explain(explain) => explain::run(&options.name, &explain)?,
+        Command::Config(command) => {
+            let (text, good) = config::run(&command)?;
+            if !good {
+                code = ExitCode::from(1);
+            }
+            text
+        }
     };
     match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(code),
     }
 }

@@ -2,169 +2,222 @@
 
 use crate::envoy::route::{Context, FaultFilter};
 use crate::envoy::{policy, route, weighted_clusters};
-use crate::error::ConfigError;
+use crate::inert::{self, FILTER_STATISTICS, OUTCOME};
 use crate::model::{ListenerConfig, ListenerKind, RouteConfiguration, WeightedCluster};
-use crate::policy::Codec;
-use crate::reader::{Item, Object};
+use crate::policy::{Codec, HttpOptions};
+use crate::reader::{Item, Object, UNKNOWN};
 
 const HTTP: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const TCP: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 
-/// Reads a listener.
-pub(crate) fn read(item: &Item<'_>) -> Result<ListenerConfig, ConfigError> {
-    item.object(|fields| {
-        let name = fields.need("name")?.text()?.to_owned();
-        let address = fields.need("address")?.address()?;
-        let kind = filter_chain(&fields.need("filter_chains")?.only()?)?;
-        fields.empty("listener_filters")?;
-        fields.empty("access_log")?;
-        fields.fixed("use_original_dst", false)?;
-        fields.ignore(
-            "bind_to_port",
-            "connections are redirected, nothing is bound",
-        );
-        fields.ignore("connection_balance_config", "Envoy's own threads");
-        fields.ignore("enable_reuse_port", "nothing is bound");
-        fields.ignore("metadata", "nothing reads it");
-        fields.ignore("per_connection_buffer_limit_bytes", "bounds Envoy's memory");
-        fields.ignore("stat_prefix", "statistics only");
-        fields.ignore("tcp_backlog_size", "nothing is bound");
-        fields.ignore("traffic_direction", "statistics and tracing only");
-        Ok(ListenerConfig {
-            name,
-            address,
-            kind,
-        })
-    })
-}
+/// Network filters that watch and do nothing to the bytes.
+const WATCHERS: [&str; 4] = [
+    "envoy.tcp.metadataexchange.config.MetadataExchange",
+    "envoy.extensions.filters.network.istio_stats.v3.PluginConfig",
+    "stats.PluginConfig",
+    "envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy",
+];
+/// HTTP filters that watch, or that do nothing in plain text or without a route that asks for it.
+const HTTP_WATCHERS: [&str; 6] = [
+    "envoy.extensions.filters.http.cors.v3.Cors",
+    "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
+    "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb",
+    "io.istio.http.peer_metadata.Config",
+    "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
+    "stats.PluginConfig",
+];
+/// Listener filters whose outcome is what filter chains match on.
+const INSPECTORS: [&str; 3] = [
+    "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+    "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
+    "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
+];
 
-fn filter_chain(item: &Item<'_>) -> Result<ListenerKind, ConfigError> {
-    item.object(|chain| {
-        chain.ignore("name", "one chain needs no name");
-        if let Some(matches) = chain.take("filter_chain_match") {
-            matches.object(|_| Ok(()))?;
+/// Reads a listener; `name` is what it goes by.
+pub(crate) fn read(item: &Item<'_>, name: &str) -> ListenerConfig {
+    item.message("Listener", |fields| {
+        fields.take("name");
+        for filter in fields.items("listener_filters") {
+            listener_filter(&filter);
         }
-        chain.need("filters")?.only()?.object(|filter| {
-            filter.need("name")?.text()?;
-            filter.need("typed_config")?.object(|config| match config.kind()? {
-                (_, HTTP) => http_connection_manager(config).map(ListenerKind::Http),
-                (_, TCP) => tcp_proxy(config).map(ListenerKind::Tcp),
-                (kind, _) => Err(kind.refuse(
-                    "not supported by this datapath, which knows HttpConnectionManager and TcpProxy",
-                )),
-            })
-        })
+        let address = fields.need("address").ip_address();
+        let chains = fields.need("filter_chains");
+        let kind = chains.only().map(|chain| filter_chain(&chain));
+        ListenerConfig {
+            name: name.to_owned(),
+            address,
+            kind: kind.unwrap_or(ListenerKind::Closed),
+        }
     })
 }
 
-fn http_connection_manager(fields: &mut Object<'_>) -> Result<RouteConfiguration, ConfigError> {
-    fields.need("stat_prefix")?.text()?;
-    let codec = match fields.choice("codec_type", &["AUTO", "HTTP1", "HTTP2"])? {
+fn listener_filter(item: &Item<'_>) {
+    item.message("ListenerFilter", |filter| {
+        filter.take("name");
+        let inspector = filter.take("typed_config");
+        let known = inspector.is_some_and(|config| INSPECTORS.contains(&config.kind()));
+        if !known {
+            filter.refuse(UNKNOWN);
+        }
+        filter.inert("filter_disabled", OUTCOME);
+    });
+}
+
+fn filter_chain(item: &Item<'_>) -> ListenerKind {
+    item.message("FilterChain", |chain| {
+        if let Some(matches) = chain.take("filter_chain_match") {
+            matches.message("FilterChainMatch", |_| ());
+        }
+        let filters = chain.need("filters").list();
+        let Some((last, watchers)) = filters.split_last() else {
+            chain.refuse("has no filter that takes connections");
+            return ListenerKind::Closed;
+        };
+        for filter in watchers {
+            network_watcher(filter);
+        }
+        terminal(last)
+    })
+}
+
+/// A filter before the last: one that watches.
+fn network_watcher(item: &Item<'_>) {
+    item.message("Filter", |filter| {
+        filter.take("name");
+        let config = filter.need("typed_config");
+        if !WATCHERS.contains(&config.kind()) {
+            config.typed("NetworkFilter", |kind, fields| {
+                fields.refuse(format!("{kind}: not supported by this datapath before the last filter"));
+                fields.skip();
+            });
+        } else if config.kind().ends_with(".MongoProxy") {
+            config.typed("MongoProxy", |_, _| ());
+        } else {
+            filter.note("typed_config", FILTER_STATISTICS);
+        }
+    });
+}
+
+/// The last filter of a chain: the one that takes the connection.
+fn terminal(item: &Item<'_>) -> ListenerKind {
+    item.message("Filter", |filter| {
+        filter.need("name").text();
+        let config = filter.need("typed_config");
+        match config.kind() {
+            HTTP => config.typed("HttpConnectionManager", |_, fields| {
+                http_connection_manager(fields).map_or(ListenerKind::Closed, ListenerKind::Http)
+            }),
+            TCP => config.typed("TcpProxy", |_, fields| ListenerKind::Tcp(tcp_proxy(fields))),
+            _ => {
+                config.refuse_type("which knows HttpConnectionManager and TcpProxy");
+                ListenerKind::Closed
+            }
+        }
+    })
+}
+
+fn http_connection_manager(fields: &mut Object<'_>) -> Option<RouteConfiguration> {
+    fields.need("stat_prefix").text();
+    let codec = match fields.choice("codec_type", &["AUTO", "HTTP1", "HTTP2"]) {
         "HTTP1" => Codec::Http1,
         "HTTP2" => Codec::Http2,
         _ => Codec::Auto,
     };
     if let Some(options) = fields.take("http2_protocol_options") {
-        options.object(|options| {
-            options.ignore("initial_stream_window_size", "how Envoy buffers");
-            options.ignore("initial_connection_window_size", "how Envoy buffers");
-            Ok(())
-        })?;
+        options.message("Http2ProtocolOptions", |_| ());
     }
-    let fault = http_filters(&fields.need("http_filters")?)?;
+    let fault = http_filters(&fields.need("http_filters"));
     // Headers that Envoy adds or rewrites: see the head of `envoy`.
-    fields.fixed("generate_request_id", false)?;
-    fields.fixed("always_set_request_id_in_response", false)?;
-    fields.fixed("add_user_agent", false)?;
-    fields.fixed("use_remote_address", false)?;
-    fields.fixed("append_x_forwarded_port", false)?;
-    fields.fixed("skip_xff_append", true)?;
-    fields.ignore(
-        "preserve_external_request_id",
-        "request ids pass as they come",
-    );
-    if let Some(server) = fields.take("server_header_transformation")
-        && server.string()? != "PASS_THROUGH"
+    for name in ["generate_request_id", "use_remote_address"] {
+        if let Some(item) = fields.take(name)
+            && item.boolean()
+        {
+            item.refuse(UNKNOWN);
+        }
+    }
+    if let Some(item) = fields.take("skip_xff_append")
+        && !item.boolean()
     {
-        return Err(server.refuse("this datapath passes the server's own header: PASS_THROUGH"));
+        item.refuse(UNKNOWN);
     }
-    // Rewrites of the path and host.
-    fields.fixed("normalize_path", false)?;
-    fields.fixed("merge_slashes", false)?;
-    fields.allow("path_with_escaped_slashes_action", &["KEEP_UNCHANGED"])?;
-    fields.fixed("strip_matching_host_port", false)?;
-    fields.fixed("strip_any_host_port", false)?;
-    fields.fixed("strip_trailing_host_dot", false)?;
-    // Timeouts.
-    fields.no_timeout("stream_idle_timeout")?;
-    fields.no_timeout("request_timeout")?;
-    fields.no_timeout("request_headers_timeout")?;
+    // Rewrites of the path.
+    for name in ["normalize_path", "merge_slashes"] {
+        if let Some(item) = fields.take(name)
+            && item.boolean()
+        {
+            item.refuse(UNKNOWN);
+        }
+    }
+    fields.choice("path_with_escaped_slashes_action", &["KEEP_UNCHANGED"]);
     if let Some(common) = fields.take("common_http_protocol_options") {
-        common.object(|common| {
-            common.no_timeout("idle_timeout")?;
-            common.allow("headers_with_underscores_action", &["ALLOW"])
-        })?;
+        common.message("HttpProtocolOptions", |_| ());
     }
-    fields.ignore("drain_timeout", "Envoy's own shutdown");
-    fields.empty("access_log")?;
     let context = Context {
         fault,
-        upgrades: policy::upgrades(fields, &[])?,
-        codec,
+        upgrades: policy::upgrades(fields, &[]),
+        options: HttpOptions {
+            codec,
+            ..HttpOptions::default()
+        },
     };
-    route::configuration(&fields.need("route_config")?, &context)
+    let config = fields.need("route_config");
+    Some(route::configuration(&config, &context, false))
 }
 
-/// The filters: a router, and before it perhaps a fault filter.
-fn http_filters(item: &Item<'_>) -> Result<Option<FaultFilter>, ConfigError> {
-    const KNOWN: &str =
-        "not supported by this datapath, which knows Router and HTTPFault before it";
-    let filters = item.list()?;
+/// The filters: a router at the end, before it perhaps a fault filter, and filters that watch.
+fn http_filters(item: &Item<'_>) -> Option<FaultFilter> {
+    let filters = item.list();
     let mut fault = None;
     for (i, filter) in filters.iter().enumerate() {
         let last = i + 1 == filters.len();
-        let fault_before = fault.is_some();
-        let read = filter.object(|filter| {
-            let name = filter.need("name")?.text()?.to_owned();
-            filter.fixed("is_optional", false)?;
-            filter.fixed("disabled", false)?;
-            let config = filter.need("typed_config")?;
-            if !last && !fault_before && policy::is_fault(&config) {
-                let fault = policy::fault(&config)?;
-                return Ok(Some(FaultFilter { name, fault }));
+        filter.message("HttpFilter", |filter| {
+            let name = filter.need("name").text().to_owned();
+            if filter.flag("disabled") {
+                filter.note("disabled", inert::OFF);
+                filter.skip();
+                return;
             }
-            config.object(|config| match config.kind()? {
-                (_, ROUTER) if last => {
-                    config.ignore("dynamic_stats", "statistics only");
-                    config.ignore("suppress_envoy_headers", "no headers are added");
-                    Ok(None)
+            let config = filter.need("typed_config");
+            match config.kind() {
+                ROUTER if last => config.typed("Router", |_, _| ()),
+                policy::FAULT if !last && fault.is_none() => {
+                    let found = config.typed("HTTPFault", |_, fields| policy::fault(fields));
+                    fault = Some(FaultFilter { name, fault: found });
                 }
-                (kind, _) => Err(kind.refuse(KNOWN)),
-            })
-        })?;
-        fault = read.or(fault);
+                kind if !last && HTTP_WATCHERS.contains(&kind) => {
+                    filter.note("typed_config", FILTER_STATISTICS);
+                }
+                _ => config.refuse_type(
+                    "which knows Router, and before it HTTPFault and filters that only watch",
+                ),
+            }
+        });
     }
     if filters.is_empty() {
-        return Err(item.refuse("has no router"));
+        item.refuse_place("has no router");
     }
-    Ok(fault)
+    fault
 }
 
-fn tcp_proxy(fields: &mut Object<'_>) -> Result<Vec<WeightedCluster>, ConfigError> {
-    fields.need("stat_prefix")?.text()?;
-    fields.no_timeout("idle_timeout")?;
-    fields.empty("access_log")?;
+fn tcp_proxy(fields: &mut Object<'_>) -> Vec<WeightedCluster> {
+    fields.need("stat_prefix").text();
     match (fields.take("cluster"), fields.take("weighted_clusters")) {
-        (Some(cluster), None) => Ok(vec![WeightedCluster {
-            name: cluster.text()?.to_owned(),
+        (Some(cluster), None) => vec![WeightedCluster {
+            name: cluster.text().to_owned(),
             weight: 1,
-        }]),
-        (None, Some(weighted)) => {
-            weighted.object(|weighted| weighted_clusters(weighted, |_, _| Ok(())))
+        }],
+        (None, Some(weighted)) => weighted.message("TcpWeightedCluster", |weighted| {
+            weighted_clusters(weighted, |_, _| ())
+        }),
+        (None, None) => {
+            fields.need("cluster");
+            Vec::new()
         }
-        (None, None) => Err(fields.place.field("cluster").refuse("is missing")),
-        (Some(cluster), Some(_)) => Err(cluster.refuse("stands beside weighted_clusters: use one")),
+        (Some(cluster), Some(_)) => {
+            cluster.refuse("stands beside weighted_clusters: use one");
+            Vec::new()
+        }
     }
 }
