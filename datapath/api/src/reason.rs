@@ -107,6 +107,10 @@ reasons! {
     ClientsFull = 39, "clients_full";
     /// A pipelined request that was refused to its sender: the map that says what it must wait for is full.
     WaitingFull = 40, "waiting_full";
+    /// The path may not be in its normal form, and the listener asks for that.
+    Path = 41, "path";
+    /// The route's cluster wants a connection for each request, or the address that the client asked for.
+    OwnConnection = 42, "own_connection";
 }
 
 /// Number of counters.

@@ -86,10 +86,10 @@ impl Checker<'_> {
             if !names.insert(listener.name.as_str()) {
                 self.refuse(&place.field("name"), "is the name of an earlier listener too");
             }
-            if listener.kind == ListenerKind::Closed {
-                continue;
+            match listener.kind {
+                ListenerKind::Closed | ListenerKind::Inbound | ListenerKind::Strangers(_) => continue,
+                _ => self.address(listener, &place),
             }
-            self.address(listener, &place);
             let address = Address::from(listener.address);
             if let Some(other) = addresses.insert(address, listener.name.as_str()) {
                 let problem = format!(
@@ -98,21 +98,29 @@ impl Checker<'_> {
                 );
                 self.refuse(&place.field("address"), problem);
             }
-            let config = place.field("filter_chains[0].filters[0].typed_config");
-            match &listener.kind {
-                // Envoy looks for the cluster when a connection comes, and closes it if there is none.
-                ListenerKind::Tcp(choices) => self.weights(choices, &config),
-                ListenerKind::Http(routes) => self.routes(routes, &config.field("route_config")),
-                ListenerKind::Closed => {}
+            // Envoy looks for a TCP proxy's cluster when a connection comes, and closes it if there is none.
+            for (i, chain) in listener.kind.chains().into_iter().enumerate() {
+                let chain_place = place.field("filter_chains").item(i).field("filters[0].typed_config");
+                match chain {
+                    ListenerKind::Tcp(choices) => self.weights(choices, &chain_place),
+                    ListenerKind::Http(routes) if routes.options.rds => {
+                        let place = self.document.resource("route configuration", &routes.name);
+                        self.routes(routes, &place);
+                    }
+                    ListenerKind::Http(routes) => {
+                        self.routes(routes, &chain_place.field("route_config"));
+                    }
+                    _ => {}
+                }
             }
         }
     }
 
     fn address(&mut self, listener: &ListenerConfig, place: &Place) {
         let ip = listener.address.ip();
-        if ip.is_unspecified() || ip.is_multicast() || listener.address.port() == 0 {
+        if ip.is_multicast() || listener.address.port() == 0 {
             let problem = format!(
-                "{}: must be the one address and port of a service",
+                "{}: must be an address and port of services",
                 listener.address
             );
             self.refuse(&place.field("address"), problem);

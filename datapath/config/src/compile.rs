@@ -1,6 +1,6 @@
 //! A configuration to an image: one pass over the model, every table filled in its order, every limit checked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kmesh_api::cluster::{Cluster, Endpoint, LB_RANDOM, LB_ROUND_ROBIN, NO_CLUSTER, Weight};
 use kmesh_api::limits::{
@@ -25,10 +25,10 @@ use crate::header::Headers;
 use crate::identities::Identities;
 use crate::model::{
     ClusterConfig, Config, HeaderMatch, LbPolicy, ListenerConfig, ListenerKind, PathMatch, RouteAction,
-    RouteConfiguration, RouteRule, ValueMatch, VirtualHostConfig, WeightedCluster,
+    RouteConfiguration, RouteRule, Sniffed, ValueMatch, VirtualHostConfig, WeightedCluster,
 };
 use crate::names::{ClusterName, EndpointName, LocalAnswer, Names, RouteName};
-use crate::policy::{HttpOptions, RoutePolicy};
+use crate::policy::{Discovery, HttpOptions, RoutePolicy};
 use crate::trie::Trie;
 
 /// A configuration in the form that decisions are made on.
@@ -50,6 +50,8 @@ pub struct Policies {
     pub route_configs: Vec<HttpOptions>,
     /// By cluster index.
     pub clusters: Vec<ClusterConfig>,
+    /// By listener index: the chains of those whose connections are told apart.
+    pub sniffed: BTreeMap<u32, Sniffed>,
 }
 
 /// Compiles a configuration. Listeners and clusters keep their indices.
@@ -209,8 +211,11 @@ impl Compiler<'_> {
                     (CLASS_OPAQUE, target, count)
                 }
                 Class::Anchored(routes) => {
-                    let place =
-                        place.field("filter_chains[0].filters[0].typed_config.route_config");
+                    let place = if routes.options.rds {
+                        self.document.resource("route configuration", &routes.name)
+                    } else {
+                        place.field("filter_chains[0].filters[0].typed_config.route_config")
+                    };
                     (CLASS_ANCHORED, self.route_config(routes, index, &place)?, 0)
                 }
             };
@@ -221,6 +226,22 @@ impl Compiler<'_> {
                 count,
             };
             self.names.listeners.push(listener.name.clone());
+            if let ListenerKind::Sniffed(sniffed) = &listener.kind {
+                self.policies.sniffed.insert(index as u32, sniffed.clone());
+            }
+            match &listener.kind {
+                // Nobody connects to it: it is about what comes to pods, or about what goes to no listener.
+                ListenerKind::Inbound => continue,
+                ListenerKind::Strangers(choices) => {
+                    let goes_on = choices.iter().all(|choice| {
+                        let cluster = self.policies.clusters.get(self.cluster(&choice.name) as usize);
+                        cluster.is_some_and(|cluster| cluster.policy.discovery == Discovery::Original)
+                    });
+                    self.image.strangers_refused = u32::from(!goes_on);
+                    continue;
+                }
+                _ => {}
+            }
             // A listener that was refused closes its address unless another one has it.
             let taken = |other: &ListenerConfig| {
                 other.kind != ListenerKind::Closed && other.address == listener.address
@@ -276,7 +297,7 @@ impl Compiler<'_> {
         let mut any = 0;
         for (i, host) in config.virtual_hosts.iter().enumerate() {
             let place = place.field("virtual_hosts").item(i);
-            let number = self.virtual_host(host, listener, &place)? + 1;
+            let number = self.virtual_host(host, &config.options, listener, &place)? + 1;
             for domain in &host.domains {
                 let domain = domain.to_ascii_lowercase();
                 if domain == "*" {
@@ -296,7 +317,7 @@ impl Compiler<'_> {
             hosts,
             suffixes,
             any,
-            reserved: 0,
+            options: config.options.bits(),
         };
         Ok(index as u32)
     }
@@ -316,6 +337,7 @@ impl Compiler<'_> {
     fn virtual_host(
         &mut self,
         host: &VirtualHostConfig,
+        options: &HttpOptions,
         listener: usize,
         place: &Place,
     ) -> Result<u32, ConfigError> {
@@ -332,7 +354,7 @@ impl Compiler<'_> {
         let mut expressions = Expressions::new();
         for (position, route) in host.routes.iter().enumerate() {
             let place = place.field("routes").item(position);
-            let number = self.route(route, &place)?;
+            let number = self.route(route, options, &place)?;
             let taken = expressions.take(route, number, &place)?;
             match &route.path {
                 _ if taken => {}
@@ -382,7 +404,12 @@ impl Compiler<'_> {
     }
 
     /// Fills a route; returns its index.
-    fn route(&mut self, route: &RouteRule, place: &Place) -> Result<u32, ConfigError> {
+    fn route(
+        &mut self,
+        route: &RouteRule,
+        options: &HttpOptions,
+        place: &Place,
+    ) -> Result<u32, ConfigError> {
         let index = self.routes;
         self.routes += 1;
         place.within(
@@ -423,14 +450,19 @@ impl Compiler<'_> {
             compiled.number_from = self.headers.name(header, place)?;
         }
         let policies = &self.policies.clusters;
-        let http2 = match &route.action {
-            RouteAction::ClusterHeader(_) => policies.iter().any(|cluster| cluster.policy.http2),
-            action => action.clusters().any(|name| {
-                let cluster = policies.get(self.cluster(name) as usize);
-                cluster.is_some_and(|cluster| cluster.policy.http2)
-            }),
+        let reached: Vec<&ClusterConfig> = match &route.action {
+            RouteAction::ClusterHeader(_) => policies.iter().collect(),
+            action => {
+                let clusters = action.clusters();
+                let clusters = clusters.filter_map(|name| policies.get(self.cluster(name) as usize));
+                clusters.collect()
+            }
         };
-        let passed = (route.policy.reason()).or_else(|| http2.then_some(Reason::Http2));
+        let any = |such: fn(&ClusterConfig) -> bool| reached.iter().any(|cluster| such(cluster));
+        let passed = (route.policy.reason())
+            .or_else(|| options.reason())
+            .or_else(|| any(|cluster| cluster.policy.http2).then_some(Reason::Http2))
+            .or_else(|| any(|cluster| cluster.policy.single_use).then_some(Reason::OwnConnection));
         compiled.passed = passed.map_or(0, |reason| reason as u32);
         self.policies.routes.push(route.policy.clone());
         self.image.routes[index] = compiled;

@@ -68,7 +68,7 @@ const STATISTICS: Why = same("it names or counts statistics");
 const LOG: Why = not_done("no access log is written");
 const TRACING: Why = not_done("nothing is traced");
 const BUFFERS: Why = same("it bounds how much Envoy buffers");
-const NOBODY: Why = same("nothing that is accepted reads it");
+pub(crate) const NOBODY: Why = same("nothing that is accepted reads it");
 const DAEMON: Why = same("it is about Envoy's process, not about traffic");
 pub(crate) const OFF: Why = same("it is off");
 const SHUTDOWN: Why = same("it is about how Envoy closes");
@@ -76,8 +76,8 @@ const SNIFFED: Why = same("whoever looks at the client's first bytes here waits 
 const RESOLVER: Why = same("names are looked up by this machine's resolver");
 pub(crate) const FILTER_STATISTICS: Why = not_done("the filter is telemetry");
 
-/// For the host names of endpoints.
-pub(crate) const HOSTNAME: Why = same("only health checks and host rewrites that are refused read it");
+/// For TLS towards pods that take plain text, too.
+pub(crate) const NO_CERTIFICATE: Why = not_done("nothing is decrypted: TLS reaches the pod as it is");
 /// For listener filters: what they find is what filter chains match on, and that is looked at here, too.
 pub(crate) const OUTCOME: Why = same("what it finds is what filter chains match on");
 
@@ -187,9 +187,9 @@ const TABLE: &[Row] = &[
     ("RouteAction", "grpc_timeout_offset", Default, OFF),
     ("RouteAction", "hash_policy", Default, OFF),
     ("RouteAction", "include_vh_rate_limits", Any, same("virtual hosts' rate limits are refused")),
-    ("RouteAction", "idle_timeout", Default, OFF),
     ("RouteAction", "max_grpc_timeout", Default, not_done("the grpc-timeout of a request sets no time limit")),
-    ("RouteAction", "max_stream_duration", Default, not_done("the grpc-timeout of a request sets no time limit")),
+    ("MaxStreamDuration", "grpc_timeout_header_max", Default, not_done("the grpc-timeout of a request sets no time limit")),
+    ("MaxStreamDuration", "grpc_timeout_header_offset", Default, OFF),
     ("RouteAction", "priority", OneOf(&["DEFAULT"]), OFF),
     ("RouteAction", "rate_limits", Default, OFF),
     ("RetryPolicy", "per_try_idle_timeout", Default, OFF),
@@ -223,6 +223,13 @@ const TABLE: &[Row] = &[
     ("LocalityLbEndpoints", "locality", Any, same("localities of one priority are balanced as one")),
     ("LocalityLbEndpoints", "priority", Default, OFF),
     ("LbEndpoint", "metadata", Any, same("only subsets and transport socket matches read it, and they are refused")),
+    ("ConfigSource", "initial_fetch_timeout", Any, same("a listener or cluster waits for what it needs")),
+    ("ConfigSource", "resource_api_version", Any, same("there is only the third")),
+    ("EdsClusterConfig", "eds_config", Any, same("endpoints come from where the cluster came from")),
+    ("Cluster", "dns_refresh_rate", Any, RESOLVER),
+    ("Cluster", "dns_failure_refresh_rate", Any, RESOLVER),
+    ("Cluster", "respect_dns_ttl", Any, RESOLVER),
+    ("Cluster", "close_connections_on_host_health_failure", Any, same("nothing checks health")),
     ("Endpoint", "health_check_config", Any, same("nothing checks health")),
 ];
 
@@ -275,11 +282,11 @@ mod tests {
 
     #[test]
     fn only_the_values_of_the_row_are_inert() {
-        let zero = json!({ "max_stream_duration": "0s", "grpc_timeout_header_max": "0s" });
-        assert!(judge("RouteAction", "max_stream_duration", &zero).is_ok());
-        assert!(judge("RouteAction", "maxStreamDuration", &zero).is_ok());
-        let some = json!({ "max_stream_duration": "1s" });
-        assert!(judge("RouteAction", "max_stream_duration", &some).is_err());
+        let zero = json!({ "a": "0s", "b": 0 });
+        assert!(judge("RouteAction", "max_grpc_timeout", &zero).is_ok());
+        assert!(judge("RouteAction", "maxGrpcTimeout", &zero).is_ok());
+        let some = json!({ "a": "1s" });
+        assert!(judge("RouteAction", "max_grpc_timeout", &some).is_err());
         assert!(judge("VirtualHost", "require_tls", &json!("NONE")).is_ok());
         assert!(judge("VirtualHost", "require_tls", &json!("ALL")).is_err());
         assert!(judge("Route", "metadatum", &json!(1)).is_err());

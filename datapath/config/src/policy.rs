@@ -2,9 +2,12 @@
 //!
 //! The kernel decides such a request like any other and passes it with the reason of [`RoutePolicy::reason`].
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use kmesh_api::Reason;
+use kmesh_api::route::option;
 use serde::Serialize;
 
 /// What becomes of a route's requests and responses on the way. The default is nothing.
@@ -18,6 +21,12 @@ pub struct RoutePolicy {
     pub path_rewrite: Option<PathRewrite>,
     /// The host that the upstream sees, if not the client's.
     pub host_rewrite: Option<String>,
+    /// The host that the upstream sees is the chosen endpoint's name, if it has one.
+    pub auto_host_rewrite: bool,
+    /// Longest time without a byte either way; 504 after it, or the stream ends. `None`: no limit.
+    pub idle_timeout: Option<Duration>,
+    /// Longest time from the request's first byte to the response's last; 504 after it. `None`: no limit.
+    pub max_duration: Option<Duration>,
     /// Header changes of weighted clusters, by cluster name; done before `headers`.
     pub cluster_headers: Vec<(String, HeaderMutations)>,
     /// Header changes of the route, its virtual host and its route configuration, in this order.
@@ -37,11 +46,17 @@ impl RoutePolicy {
     pub fn reason(&self) -> Option<Reason> {
         if self.fault.is_some() {
             Some(Reason::Fault)
-        } else if self.timeout.is_some() {
+        } else if self.timeout.is_some()
+            || self.idle_timeout.is_some()
+            || self.max_duration.is_some()
+        {
             Some(Reason::Timeout)
         } else if self.retry.as_ref().is_some_and(RetryPolicy::may_need_the_request) {
             Some(Reason::Retry)
-        } else if self.path_rewrite.is_some() || self.host_rewrite.is_some() {
+        } else if self.path_rewrite.is_some()
+            || self.host_rewrite.is_some()
+            || self.auto_host_rewrite
+        {
             Some(Reason::Rewrite)
         } else if !self.headers.is_empty() || !self.cluster_headers.is_empty() {
             Some(Reason::HeaderMutation)
@@ -218,15 +233,96 @@ pub struct HttpOptions {
     pub fault: Option<Fault>,
     /// A route to a cluster that is not configured is a mistake; otherwise its requests are answered 503.
     pub validate_clusters: bool,
+    /// The route configuration came by its name (RDS).
+    pub rds: bool,
+    /// Ports of hosts do not count when virtual hosts are chosen.
+    pub ignore_port: bool,
+    /// What paths are before routes are looked at.
+    pub paths: PathOptions,
+    /// Requests without an `x-request-id` get one.
+    pub request_id: bool,
+    /// The client's address is appended to `x-forwarded-for`.
+    pub forwarded_for: bool,
+    /// HTTP/2 requests that a connection may have at once; `None`: no limit of the configuration's.
+    pub max_concurrent_streams: Option<u32>,
+}
+
+/// What an HTTP listener makes of paths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PathOptions {
+    /// `normalize_path`.
+    pub normalize: bool,
+    /// `merge_slashes`.
+    pub merge_slashes: bool,
+    /// `path_with_escaped_slashes_action`.
+    pub escaped_slashes: EscapedSlashes,
+}
+
+/// `HttpConnectionManager.PathWithEscapedSlashesAction`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum EscapedSlashes {
+    /// `%2F` and `%5C` stay.
+    #[default]
+    Keep,
+    /// 400.
+    Reject,
+    /// The client is sent to the path without escapes.
+    Redirect,
+    /// They become slashes.
+    Unescape,
+}
+
+impl HttpOptions {
+    /// Nothing is asked for.
+    pub const NONE: Self = Self {
+        codec: Codec::Auto,
+        fault: None,
+        validate_clusters: true,
+        rds: false,
+        ignore_port: false,
+        paths: PathOptions {
+            normalize: false,
+            merge_slashes: false,
+            escaped_slashes: EscapedSlashes::Keep,
+        },
+        request_id: false,
+        forwarded_for: false,
+        max_concurrent_streams: None,
+    };
+
+    /// Whether a request is the same with and without them.
+    pub fn change_nothing(&self) -> bool {
+        let plain = Self {
+            validate_clusters: self.validate_clusters,
+            rds: self.rds,
+            max_concurrent_streams: self.max_concurrent_streams,
+            ignore_port: self.ignore_port,
+            ..Self::default()
+        };
+        *self == plain
+    }
+
+    /// Why the kernel leaves all requests of the listener to user space, if it does.
+    pub fn reason(&self) -> Option<Reason> {
+        (self.request_id || self.forwarded_for).then_some(Reason::HeaderMutation)
+    }
+
+    /// As bits of `kmesh_api::route::option`.
+    pub fn bits(&self) -> u32 {
+        let bit = |set: bool, bit: u32| if set { bit } else { 0 };
+        bit(self.ignore_port, option::IGNORE_PORT)
+            | bit(self.paths.normalize, option::NORMAL_PATH)
+            | bit(self.paths.merge_slashes, option::SINGLE_SLASHES)
+            | bit(
+                self.paths.escaped_slashes != EscapedSlashes::Keep,
+                option::ESCAPED_SLASHES,
+            )
+    }
 }
 
 impl Default for HttpOptions {
     fn default() -> Self {
-        Self {
-            codec: Codec::default(),
-            fault: None,
-            validate_clusters: true,
-        }
+        Self::NONE
     }
 }
 
@@ -253,6 +349,35 @@ pub struct ClusterPolicy {
     pub max_requests: u32,
     /// Circuit breaker: retries at once. Envoy's default is 3.
     pub max_retries: u32,
+    /// Where its endpoints come from.
+    pub discovery: Discovery,
+    /// An HTTP/2 client's requests go by HTTP/2, others by HTTP/1.1; `http2` is false then.
+    pub like_client: bool,
+    /// Names of endpoints, for `auto_host_rewrite`.
+    pub hostnames: BTreeMap<SocketAddr, String>,
+    /// A connection carries one request only: `max_requests_per_connection` is set, or there is no endpoint to keep it for.
+    pub single_use: bool,
+}
+
+/// Where a cluster's endpoints come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Discovery {
+    /// The configuration.
+    #[default]
+    Static,
+    /// The address that the application asked for. The one endpoint in the tables has port 0.
+    Original,
+    /// Names that are looked up.
+    Names(Vec<Name>),
+}
+
+/// A name with a port that a cluster's endpoints come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Name {
+    /// The name.
+    pub host: String,
+    /// The port.
+    pub port: u16,
 }
 
 impl Default for ClusterPolicy {
@@ -262,6 +387,10 @@ impl Default for ClusterPolicy {
             idle_timeout: Some(Duration::from_hours(1)),
             max_requests: 1024,
             max_retries: 3,
+            discovery: Discovery::default(),
+            like_client: false,
+            hostnames: BTreeMap::new(),
+            single_use: false,
         }
     }
 }

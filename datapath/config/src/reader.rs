@@ -171,19 +171,6 @@ impl<'v> Item<'v> {
         at.refuse(format!("{UNKNOWN}, {knows}"));
     }
 
-    /// The only element of a list.
-    pub(crate) fn only(&self) -> Option<Item<'v>> {
-        let mut items = self.list();
-        let count = items.len();
-        if count != 1 && self.value.is_array() {
-            self.refuse_place(format!(
-                "has {count} entries: this datapath takes exactly 1"
-            ));
-            return None;
-        }
-        items.pop()
-    }
-
     /// The elements of a list.
     pub(crate) fn list(&self) -> Vec<Item<'v>> {
         let Value::Array(values) = self.value else {
@@ -349,6 +336,11 @@ impl<'v> Object<'v> {
             findings: self.findings,
             mute: self.mute,
         }
+    }
+
+    /// Whether it is a message of this type.
+    pub(crate) fn is(&self, message: &str) -> bool {
+        self.message == message
     }
 
     /// Whether every field has been taken.

@@ -156,6 +156,8 @@ pub struct Answer {
     pub inert: Vec<Inert>,
     /// Why it is not used; it is if there is nothing here.
     pub refused: Vec<ConfigError>,
+    /// Resources that it names and that are not there: as long as that is so, what needs them is refused.
+    pub waits_for: Vec<(Kind, String)>,
     /// It is refused, and its last version that was not is in use instead.
     pub kept: bool,
 }
@@ -169,6 +171,7 @@ impl Answer {
             name: name.to_owned(),
             inert,
             refused,
+            waits_for: Vec::new(),
             kept: false,
         }
     }

@@ -128,6 +128,7 @@ impl Store {
                 name,
                 inert: std::mem::take(&mut found[at].inert),
                 refused: std::mem::take(&mut found[at].refused),
+                waits_for: std::mem::take(&mut found[at].waits_for),
                 kept: true,
             });
             chosen[at].value = Arc::clone(good);

@@ -50,7 +50,7 @@ pub enum ExplainError {
 /// [`ExplainError::Which`].
 pub fn listener(config: &Config, name: Option<&str>) -> Result<usize, ExplainError> {
     let mut fitting = config.listeners.iter().enumerate().filter(|(_, listener)| {
-        name.map_or(matches!(listener.kind, ListenerKind::Http(_)), |name| {
+        name.map_or(listener.routes().is_some(), |name| {
             listener.name == name
         })
     });
@@ -255,7 +255,6 @@ fn connection(config: &Config, kind: &ListenerKind) -> ClusterStep {
             .iter()
             .map(|choice| share(config, &choice.name, choice.weight))
             .collect(),
-        ListenerKind::Closed => Vec::new(),
         ListenerKind::Http(routes) => {
             // Opaque because its first route takes everything to one endpoint.
             let first = routes.virtual_hosts.iter().flat_map(|host| &host.routes);
@@ -264,6 +263,7 @@ fn connection(config: &Config, kind: &ListenerKind) -> ClusterStep {
                 .flat_map(|route| route.action.clusters().map(str::to_owned));
             names.map(|name| share(config, &name, 1)).collect()
         }
+        _ => Vec::new(),
     };
     ClusterStep {
         shares,

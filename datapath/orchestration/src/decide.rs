@@ -169,7 +169,8 @@ pub fn cluster<const N: usize>(
 /// Decides where the request whose head was scanned goes, if it is one that the kernel may carry.
 ///
 /// # Errors
-/// As [`choose`], or why user space serves the route ([`Route::passed`]).
+/// As [`choose`], [`Reason::Path`] if the path may have to be changed first, or why user space serves the route
+/// ([`Route::passed`]).
 #[inline(always)]
 pub fn decide<const N: usize>(
     image: &Image,
@@ -178,6 +179,10 @@ pub fn decide<const N: usize>(
     dice: &mut impl Dice,
 ) -> Result<Choice, Undecided> {
     let drawn = dice.random();
+    let config = &image.route_configs[route_config as usize & (ROUTE_CONFIGS_MAX - 1)];
+    if path::is_odd(config, head) {
+        return Err(no_route(Reason::Path));
+    }
     let number = match route(image, route_config, head, drawn) {
         Ok(number) => number,
         Err(reason) => return Err(no_route(reason)),

@@ -12,6 +12,7 @@
 
 mod answer;
 mod cluster;
+mod library;
 mod listener;
 mod matching;
 mod policy;
@@ -20,9 +21,10 @@ mod route;
 use std::collections::HashSet;
 
 use crate::check;
+use crate::envoy::library::Library;
 use crate::error::ConfigError;
 use crate::model::{Config, ListenerConfig, ListenerKind, WeightedCluster};
-use crate::reader::{Findings, Item, Object};
+use crate::reader::{Item, Object};
 use crate::resource::{Answer, Kind, Resource};
 
 /// Resources as the datapath understands them.
@@ -41,33 +43,40 @@ pub fn load(origin: &str, resources: &[Resource]) -> Loaded {
         listeners: Vec::new(),
         clusters: Vec::new(),
     };
-    let mut answers = Vec::new();
-    for resource in resources {
-        let findings = Findings::default();
-        let item = Item::root(resource.place(origin), &resource.value, &findings);
+    let library = Library::new(origin, resources);
+    let mut missing = Vec::new();
+    for (at, resource) in resources.iter().enumerate() {
         match resource.kind {
             Kind::Listener => {
-                let listener = listener::read(&item, &resource.name);
-                config.listeners.push(listener);
+                let read = |item: &Item<'_>| listener::read(item, &resource.name, &library);
+                config.listeners.push(library.read(at, read));
             }
-            Kind::Cluster => config.clusters.push(cluster::read(&item)),
-            Kind::RouteConfiguration | Kind::ClusterLoadAssignment | Kind::Document => {
-                item.refuse_place("not supported by this datapath");
+            Kind::Cluster => {
+                let read = |item: &Item<'_>| cluster::read(item, &library);
+                config.clusters.push(library.read(at, read));
             }
+            Kind::RouteConfiguration | Kind::ClusterLoadAssignment | Kind::Document => {}
         }
-        answers.push(Answer::new(resource.kind, &resource.name, findings));
+        missing.push(library.take_missing());
     }
-    // What contradicts itself or another resource; only resources that are fine by themselves are looked at.
+    let findings = library.finish().into_iter().zip(missing).zip(resources);
+    let mut answers: Vec<Answer> = findings
+        .map(|((findings, missing), resource)| {
+            let mut answer = Answer::new(resource.kind, &resource.name, findings);
+            answer.waits_for = missing;
+            answer
+        })
+        .collect();
     let declared: HashSet<String> = (config.clusters.iter())
         .map(|cluster| cluster.name.clone())
         .collect();
-    keep_accepted(&mut config, resources, &answers);
+    // What contradicts itself or another resource; only resources that are fine by themselves are looked at.
     loop {
+        keep_accepted(&mut config, resources, &answers);
         let found = check::check(&config, Some(&declared));
         if !note(&mut answers, resources, origin, found) {
             return Loaded { config, answers };
         }
-        keep_accepted(&mut config, resources, &answers);
     }
 }
 
@@ -102,10 +111,14 @@ fn keep_accepted(config: &mut Config, resources: &[Resource], answers: &[Answer]
     let gone = refused(Kind::Cluster);
     config.clusters.retain(|cluster| !gone.contains(cluster.name.as_str()));
     let closed = refused(Kind::Listener);
+    let routes = refused(Kind::RouteConfiguration);
     for listener in &mut config.listeners {
         if closed.contains(listener.name.as_str()) {
             listener.kind = ListenerKind::Closed;
         }
+        listener.kind.close_routes(&|config| {
+            config.options.rds && routes.contains(config.name.as_str())
+        });
     }
     config.listeners.retain(ListenerConfig::has_address);
 }

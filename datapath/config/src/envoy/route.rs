@@ -1,5 +1,7 @@
 //! `envoy.config.route.v3.RouteConfiguration`.
 
+use std::time::Duration;
+
 use crate::envoy::answer::{direct_response, redirect};
 use crate::envoy::matching::route_match;
 use crate::envoy::{policy, weighted_by, weighted_clusters};
@@ -104,6 +106,8 @@ pub(crate) fn configuration(item: &Item<'_>, context: &Context, rds: bool) -> Ro
             options: HttpOptions {
                 fault: level.fault,
                 validate_clusters,
+                rds,
+                ignore_port: fields.flag("ignore_port_in_host_matching"),
                 ..context.options.clone()
             },
         }
@@ -235,8 +239,12 @@ fn route_action(
         return no_action();
     };
     cluster_headers.retain(|(_, headers)| !headers.is_empty());
+    let (max_duration, idle_timeout) = (max_duration(fields), fields.timeout("idle_timeout"));
     let policy = RoutePolicy {
         timeout: fields.timeout("timeout"),
+        idle_timeout,
+        max_duration,
+        auto_host_rewrite: fields.flag("auto_host_rewrite"),
         retry: level.retry,
         path_rewrite: policy::path_rewrite(fields, matched),
         host_rewrite: Some(fields.string("host_rewrite_literal").to_owned())
@@ -248,6 +256,13 @@ fn route_action(
         upgrades: policy::upgrades(fields, &level.context.upgrades),
     };
     (action, policy)
+}
+
+/// `max_stream_duration` of a route, if it is more than the default.
+fn max_duration(fields: &mut Object<'_>) -> Option<Duration> {
+    fields.take("max_stream_duration")?.message("MaxStreamDuration", |fields| {
+        fields.timeout("max_stream_duration")
+    })
 }
 
 /// Weighted clusters, and the header changes of each into `cluster_headers`.

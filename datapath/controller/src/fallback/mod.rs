@@ -13,14 +13,17 @@ mod head;
 mod headers;
 mod local;
 mod mirror;
+mod normal;
 mod plan;
 mod relay;
 mod reply;
 mod retry;
 mod rewrite;
 mod serve;
+mod sniff;
 mod spill;
 mod stream;
+mod tunnel;
 mod upgrade;
 
 pub use self::accept::accept;

@@ -36,8 +36,8 @@ fn listener(listener: &ListenerConfig) -> Value {
                 "weighted_clusters": { "clusters": choices.iter().map(choice).collect::<Vec<_>>() },
             }),
         ),
-        // Whoever connects is refused by us; Envoy, without the cluster, closes what it accepted.
-        ListenerKind::Closed => (
+        // Whoever connects is refused by us; Envoy, without the cluster, closes what it accepted. The other kinds are not generated.
+        _ => (
             "envoy.filters.network.tcp_proxy",
             json!({ "@type": PROXY, "stat_prefix": listener.name, "cluster": "(none)" }),
         ),
