@@ -187,7 +187,8 @@ const TABLE: &[Row] = &[
     ("RouteAction", "grpc_timeout_offset", Default, OFF),
     ("RouteAction", "hash_policy", Default, OFF),
     ("RouteAction", "include_vh_rate_limits", Any, same("virtual hosts' rate limits are refused")),
-    ("RouteAction", "max_grpc_timeout", Default, not_done("the grpc-timeout of a request sets no time limit")),
+    ("CorsPolicy", "allow_private_network_access", Default, OFF),
+    ("CorsPolicy", "shadow_enabled", Any, STATISTICS),
     ("MaxStreamDuration", "grpc_timeout_header_max", Default, not_done("the grpc-timeout of a request sets no time limit")),
     ("MaxStreamDuration", "grpc_timeout_header_offset", Default, OFF),
     ("RouteAction", "priority", OneOf(&["DEFAULT"]), OFF),
@@ -283,10 +284,10 @@ mod tests {
     #[test]
     fn only_the_values_of_the_row_are_inert() {
         let zero = json!({ "a": "0s", "b": 0 });
-        assert!(judge("RouteAction", "max_grpc_timeout", &zero).is_ok());
-        assert!(judge("RouteAction", "maxGrpcTimeout", &zero).is_ok());
+        assert!(judge("MaxStreamDuration", "grpc_timeout_header_max", &zero).is_ok());
+        assert!(judge("MaxStreamDuration", "grpcTimeoutHeaderMax", &zero).is_ok());
         let some = json!({ "a": "1s" });
-        assert!(judge("RouteAction", "max_grpc_timeout", &some).is_err());
+        assert!(judge("MaxStreamDuration", "grpc_timeout_header_max", &some).is_err());
         assert!(judge("VirtualHost", "require_tls", &json!("NONE")).is_ok());
         assert!(judge("VirtualHost", "require_tls", &json!("ALL")).is_err());
         assert!(judge("Route", "metadatum", &json!(1)).is_err());

@@ -10,6 +10,8 @@ use kmesh_api::Reason;
 use kmesh_api::route::option;
 use serde::Serialize;
 
+use crate::model::ValueMatch;
+
 /// What becomes of a route's requests and responses on the way. The default is nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RoutePolicy {
@@ -35,6 +37,10 @@ pub struct RoutePolicy {
     pub mirrors: Vec<Mirror>,
     /// Failures made on purpose.
     pub fault: Option<Fault>,
+    /// Which pages of other origins may read the answers.
+    pub cors: Option<Cors>,
+    /// gRPC requests may set their own time limit, up to this (zero: any), which then counts instead of `timeout`.
+    pub grpc_timeout_max: Option<Duration>,
     /// Protocols that a client may upgrade to, in lower case.
     pub upgrades: Vec<String>,
 }
@@ -58,7 +64,10 @@ impl RoutePolicy {
             || self.auto_host_rewrite
         {
             Some(Reason::Rewrite)
-        } else if !self.headers.is_empty() || !self.cluster_headers.is_empty() {
+        } else if !self.headers.is_empty()
+            || !self.cluster_headers.is_empty()
+            || self.cors.is_some()
+        {
             Some(Reason::HeaderMutation)
         } else if !self.mirrors.is_empty() {
             Some(Reason::Mirror)
@@ -66,6 +75,32 @@ impl RoutePolicy {
             None
         }
     }
+}
+
+/// `envoy.extensions.filters.http.cors.v3.CorsPolicy`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Cors {
+    /// The origins that are allowed; one that matches `*` allows all.
+    pub origins: Vec<Origin>,
+    /// `access-control-allow-methods` of preflights; empty: none.
+    pub methods: String,
+    /// `access-control-allow-headers` of preflights; empty: none.
+    pub headers: String,
+    /// `access-control-expose-headers`; empty: none.
+    pub expose_headers: String,
+    /// `access-control-max-age` of preflights; empty: none.
+    pub max_age: String,
+    /// `access-control-allow-credentials: true` is said.
+    pub credentials: bool,
+}
+
+/// A condition on an origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// The values that match.
+    pub value: ValueMatch,
+    /// ASCII case does not matter.
+    pub ignore_case: bool,
 }
 
 /// `envoy.config.route.v3.RetryPolicy`.

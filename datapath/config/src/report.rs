@@ -44,8 +44,12 @@ pub struct Line {
     pub name: String,
     /// `taken` or `refused`.
     pub answer: &'static str,
+    /// How many routes stand in it or lead to it.
+    pub routes: usize,
     /// What is wrong with it.
     pub refused: Vec<Refusal>,
+    /// What it names that is not there.
+    pub waits_for: Vec<(Kind, String)>,
     /// What changes nothing.
     pub inert: Vec<Inert>,
 }
@@ -109,10 +113,16 @@ impl Report {
             Ok(applied) => {
                 routes.count(&applied.config, &applied.compiled);
                 for ((answer, resource), origin) in applied.answers.into_iter().zip(&resources).zip(origins) {
+                    let own = routes_in(&resource.value);
                     if !answer.refused.is_empty() {
-                        routes.refused += routes_in(&resource.value);
+                        routes.refused += own;
                     }
-                    lines.push(Line::of(&origin, answer));
+                    let mut line = Line::of(&origin, answer);
+                    line.routes = own;
+                    if line.kind == Kind::Cluster {
+                        line.routes = leading_to(&applied.config, &line.name);
+                    }
+                    lines.push(line);
                 }
             }
             Err(error) => unusable = Some(error.to_string()),
@@ -123,6 +133,24 @@ impl Report {
             routes,
             unusable,
         }
+    }
+
+    /// What holds routes back, by field and cause: how many routes stand in resources that are refused for it, or lead to them. Most first.
+    pub fn obstacles(&self) -> Vec<(String, usize)> {
+        let mut found: BTreeMap<String, usize> = BTreeMap::new();
+        for line in &self.resources {
+            let causes = line.refused.iter().map(|refusal| {
+                let field = without_indices(&refusal.field);
+                format!("{} {field}: {}", line.kind.word(), refusal.cause)
+            });
+            let causes: std::collections::BTreeSet<String> = causes.collect();
+            for cause in causes {
+                *found.entry(cause).or_default() += line.routes;
+            }
+        }
+        let mut found: Vec<(String, usize)> = found.into_iter().collect();
+        found.sort_by_key(|(_, routes)| std::cmp::Reverse(*routes));
+        found
     }
 
     /// The number of resources that are refused; all count as one if nothing can be used.
@@ -141,7 +169,9 @@ impl Line {
             kind: answer.kind,
             answer: if answer.refused.is_empty() { "taken" } else { REFUSED },
             name: answer.name,
+            routes: 0,
             refused: answer.refused.into_iter().map(Refusal::of).collect(),
+            waits_for: answer.waits_for,
             inert: answer.inert,
         }
     }
@@ -200,6 +230,13 @@ impl Routes {
     }
 }
 
+/// How many accepted routes may lead to a cluster.
+fn leading_to(config: &Config, cluster: &str) -> usize {
+    let hosts = config.listeners.iter().flat_map(|listener| listener.virtual_hosts());
+    let routes = hosts.flat_map(|host| &host.routes);
+    routes.filter(|route| route.action.clusters().any(|name| name == cluster)).count()
+}
+
 /// How many routes stand in a resource.
 fn routes_in(value: &Value) -> usize {
     match value {
@@ -238,6 +275,11 @@ impl fmt::Display for Report {
             let (taken, all) = taken(kind);
             if all > 0 {
                 writeln!(f, "{:24} {taken} of {all} taken", format!("{}s", kind.word()))?;
+            }
+        }
+        for line in &self.resources {
+            for (kind, name) in &line.waits_for {
+                writeln!(f, "{:24} {} {:?} waits for {} {name:?}", "", line.kind.word(), line.name, kind.word())?;
             }
         }
         let all = self.routes.total();

@@ -30,7 +30,7 @@ const CASES: [(&str, Wanted, Option<&str>); 29] = [
     ("07-istio-default-retry", User("retry"), None),
     ("08-istio-decorator", Kernel, Some("decorator")),
     ("09-max-stream-duration-0", Kernel, None),
-    ("10-max-grpc-timeout-0", Kernel, Some("max_grpc_timeout")),
+    ("10-max-grpc-timeout-0", Kernel, None),
     ("11-common-lb-config", Kernel, None),
     ("12-access-log", Kernel, Some("access_log")),
     ("13-strict-dns", Refused(&["type"]), None),
@@ -41,7 +41,7 @@ const CASES: [(&str, Wanted, Option<&str>); 29] = [
     ("17-camel-case", Kernel, None),
     ("18-port-as-text", Kernel, None),
     ("19-admin-block", Kernel, Some("admin")),
-    ("20-cors-filter-unused", Kernel, Some("typed_config")),
+    ("20-cors-filter-unused", Kernel, None),
     // Ejected endpoints get no traffic: that is not done, and it is not inert.
     ("21-outlier-detection", Refused(&["outlier_detection"]), None),
     ("22-auto-host-rewrite", User("rewrite"), None),

@@ -4,6 +4,7 @@ mod config;
 mod explain;
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -31,6 +32,16 @@ enum Command {
     },
     /// Says which virtual host, route, cluster and endpoint a request gets, and why not each earlier route.
     Explain(explain::Options),
+    /// Says of a configuration, such as your own Envoy's or istiod's dump, which share of its routes the kernel would serve, and what holds
+    /// the rest back.
+    Advise {
+        /// A bootstrap or a dump (`/config_dump?include_eds`), YAML or JSON.
+        #[arg(value_name = "DUMP")]
+        file: PathBuf,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
     /// Looks at configurations.
     #[command(subcommand)]
     Config(config::Command),
@@ -66,6 +77,7 @@ fn run() -> Result<ExitCode> {
             }
         }
         Command::Explain(explain) => explain::run(&options.name, &explain)?,
+        Command::Advise { file, format } => config::advise(file, format)?,
         Command::Config(command) => {
             let (text, good) = config::run(&command)?;
             if !good {

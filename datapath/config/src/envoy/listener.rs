@@ -23,9 +23,10 @@ const WATCHERS: [&str; 4] = [
     "stats.PluginConfig",
     "envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy",
 ];
+/// It does what routes ask for, and nothing of its own.
+const CORS: &str = "envoy.extensions.filters.http.cors.v3.Cors";
 /// HTTP filters that watch, or that do nothing in plain text or without a route that asks for it.
-const HTTP_WATCHERS: [&str; 6] = [
-    "envoy.extensions.filters.http.cors.v3.Cors",
+const HTTP_WATCHERS: [&str; 5] = [
     "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
     "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb",
     "io.istio.http.peer_metadata.Config",
@@ -277,7 +278,7 @@ fn http_connection_manager(
             Some(number)
         })
     });
-    let fault = http_filters(&fields.need("http_filters"));
+    let (fault, cors) = http_filters(&fields.need("http_filters"));
     if let Some(common) = fields.take("common_http_protocol_options") {
         common.message("HttpProtocolOptions", |_| ());
     }
@@ -288,6 +289,7 @@ fn http_connection_manager(
     }
     let context = Context {
         fault,
+        cors,
         upgrades: policy::upgrades(fields, &[]),
         options: HttpOptions {
             codec,
@@ -345,9 +347,9 @@ fn paths(fields: &mut Object<'_>) -> PathOptions {
 }
 
 /// The filters: a router at the end, before it perhaps a fault filter, and filters that watch.
-fn http_filters(item: &Item<'_>) -> Option<FaultFilter> {
+fn http_filters(item: &Item<'_>) -> (Option<FaultFilter>, Option<String>) {
     let filters = item.list();
-    let mut fault = None;
+    let (mut fault, mut cors) = (None, None);
     for (i, filter) in filters.iter().enumerate() {
         let last = i + 1 == filters.len();
         filter.message("HttpFilter", |filter| {
@@ -364,6 +366,10 @@ fn http_filters(item: &Item<'_>) -> Option<FaultFilter> {
                     let found = config.typed("HTTPFault", |_, fields| policy::fault(fields));
                     fault = Some(FaultFilter { name, fault: found });
                 }
+                CORS if !last && cors.is_none() => {
+                    config.typed("Cors", |_, _| ());
+                    cors = Some(name);
+                }
                 kind if !last && HTTP_WATCHERS.contains(&kind) => {
                     filter.note("typed_config", FILTER_STATISTICS);
                 }
@@ -376,7 +382,7 @@ fn http_filters(item: &Item<'_>) -> Option<FaultFilter> {
     if filters.is_empty() {
         item.refuse_place("has no router");
     }
-    fault
+    (fault, cors)
 }
 
 fn tcp_proxy(fields: &mut Object<'_>) -> Vec<WeightedCluster> {

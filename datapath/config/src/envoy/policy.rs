@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use crate::dfa::{Alphabet, check};
+use crate::envoy::matching::string_matcher;
+use crate::model::ValueMatch;
 use crate::policy::{
-    AppendAction, Fault, HeaderAddition, HeaderMutations, Mirror, Mutations, PathRewrite, RetryOn,
+    AppendAction, Cors, Fault, HeaderAddition, HeaderMutations, Mirror, Mutations, Origin, PathRewrite, RetryOn,
     RetryPolicy, Share,
 };
 use crate::reader::{Item, Object};
 
+pub(crate) const CORS: &str = "envoy.extensions.filters.http.cors.v3.CorsPolicy";
 pub(crate) const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
 const PREVIOUS_HOSTS: &str = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
 /// Names that Envoy does not let configurations change, besides those that begin with a colon.
@@ -271,6 +274,39 @@ pub(crate) fn fault(fields: &mut Object<'_>) -> Option<Fault> {
     let delay = delay.filter(|(time, share)| share.0 > 0 && !time.is_zero());
     let abort = abort.filter(|(_, share)| share.0 > 0);
     (delay.is_some() || abort.is_some()).then_some(Fault { delay, abort })
+}
+
+/// A `CorsPolicy`; `None` if it is switched off.
+pub(crate) fn cors(fields: &mut Object<'_>) -> Option<Cors> {
+    let origins = fields.items("allow_origin_string_match");
+    let origins = origins.iter().map(|item| {
+        let mut ignore_case = false;
+        let value = string_matcher(item, &mut ignore_case);
+        if let ValueMatch::Regex(text) = &value
+            && let Err(why) = check(text, Alphabet::Value)
+        {
+            item.refuse(why);
+        }
+        Origin { value, ignore_case }
+    });
+    let cors = Cors {
+        origins: origins.collect(),
+        methods: fields.string("allow_methods").to_owned(),
+        headers: fields.string("allow_headers").to_owned(),
+        expose_headers: fields.string("expose_headers").to_owned(),
+        max_age: fields.string("max_age").to_owned(),
+        credentials: fields.flag("allow_credentials"),
+    };
+    let share = fields.take("filter_enabled").map(|item| {
+        let share = item.message("RuntimeFractionalPercent", |fraction| {
+            share(&fraction.need("default_value"))
+        });
+        if share.0 != 0 && share != Share::ALL {
+            item.refuse_place("must be for all requests or for none");
+        }
+        share
+    });
+    share.is_none_or(|share| share.0 > 0).then_some(cors)
 }
 
 fn percentage(fields: &mut Object<'_>) -> Share {

@@ -6,7 +6,7 @@ use crate::envoy::answer::{direct_response, redirect};
 use crate::envoy::matching::route_match;
 use crate::envoy::{policy, weighted_by, weighted_clusters};
 use crate::model::{PathMatch, RouteAction, RouteConfiguration, RouteRule, VirtualHostConfig};
-use crate::policy::{Fault, HeaderMutations, HttpOptions, Mirror, RetryPolicy, RoutePolicy};
+use crate::policy::{Cors, Fault, HeaderMutations, HttpOptions, Mirror, RetryPolicy, RoutePolicy};
 use crate::reader::{Item, Object};
 
 /// A listener's fault filter.
@@ -23,6 +23,8 @@ pub(crate) struct FaultFilter {
 pub(crate) struct Context {
     /// Its fault filter, if it has one.
     pub(crate) fault: Option<FaultFilter>,
+    /// By which name routes refer to its CORS filter, if it has one.
+    pub(crate) cors: Option<String>,
     /// Upgrades that it allows.
     pub(crate) upgrades: Vec<String>,
     /// What it asks for as a whole.
@@ -38,6 +40,7 @@ struct Level<'c> {
     mirrors: Vec<Mirror>,
     retry: Option<RetryPolicy>,
     fault: Option<Fault>,
+    cors: Option<Cors>,
     /// Longest body of a direct response, bytes.
     body_max: u32,
 }
@@ -54,6 +57,7 @@ impl<'c> Level<'c> {
             mirrors: Vec::new(),
             retry: None,
             fault: filter.and_then(|filter| filter.fault.clone()),
+            cors: None,
             body_max: BODY_MAX,
         }
     }
@@ -68,9 +72,20 @@ impl<'c> Level<'c> {
             return;
         };
         for (name, config) in filters.entries() {
-            if config.kind() != policy::FAULT {
-                config.refuse_place("not supported by this datapath, which knows HTTPFault here");
-                continue;
+            match config.kind() {
+                policy::FAULT => {}
+                policy::CORS => {
+                    let cors = config.typed("CorsPolicy", |_, fields| policy::cors(fields));
+                    if self.context.cors.as_deref() == Some(name) {
+                        self.cors = cors;
+                    }
+                    continue;
+                }
+                _ => {
+                    let problem = "not supported by this datapath, which knows HTTPFault and CorsPolicy here";
+                    config.refuse_place(problem);
+                    continue;
+                }
             }
             let fault = config.typed("HTTPFault", |_, fields| policy::fault(fields));
             // Without such a filter in the listener, nobody runs it.
@@ -193,9 +208,9 @@ fn action(
         }
     };
     // Envoy would change the answer's headers, and fail some answers on purpose.
-    if !level.headers.is_empty() || level.fault.is_some() {
+    if !level.headers.is_empty() || level.fault.is_some() || level.cors.is_some() {
         item.refuse_place(
-            "with changes of headers or faults at this level or above: not supported by this datapath",
+            "with changes of headers, faults or CORS at this level or above: not supported by this datapath",
         );
     }
     (action, RoutePolicy::default())
@@ -253,6 +268,8 @@ fn route_action(
         headers: level.headers,
         mirrors: level.mirrors,
         fault: level.fault,
+        cors: level.cors,
+        grpc_timeout_max: fields.take("max_grpc_timeout").map(|item| item.duration()),
         upgrades: policy::upgrades(fields, &level.context.upgrades),
     };
     (action, policy)

@@ -7,6 +7,7 @@ mod accept;
 mod anchor;
 mod body;
 mod carry;
+mod cors;
 mod exchange;
 mod front;
 mod head;

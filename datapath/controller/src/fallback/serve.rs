@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{CONNECTION, COOKIE, HOST, HeaderValue, UPGRADE};
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode, Uri, Version};
@@ -16,6 +17,7 @@ use tracing::debug;
 
 use super::anchor::Anchor;
 use super::body::{Answer, Reader, Tape};
+use super::cors::{self, Crossing};
 use super::exchange::{After, Carrier, Failure, Outgoing, Target, send};
 use super::front::{Orders, Rejection};
 use super::headers::{change_request, change_response, strip_hop_by_hop};
@@ -84,15 +86,29 @@ impl Session {
         if let Some(abort) = self.fail(fault).await {
             return abort.response(&self.anchor, to_grpc);
         }
+        let cors = match &planned {
+            Ok(plan) => plan.policy().cors.as_ref(),
+            Err(_) => None,
+        };
+        let crossing = cors.map(|cors| cors::judge(cors, request.method(), request.headers()));
         let outcome = match planned {
+            Ok(_) if matches!(crossing, Some(Crossing::Preflight(_))) => {
+                Ok(Response::new(Answer::made(&self.anchor, Bytes::new())))
+            }
             Ok(plan) => self.carry(&plan, request).await,
             Err(rejection) => Err(rejection.reply),
         };
-        outcome.unwrap_or_else(|reply| {
+        let mut response = outcome.unwrap_or_else(|reply| {
             // A body that broke off is the client's fault, whatever became of the try that carried it.
             let broken = self.orders.broken().map(Rejection::reply);
             broken.unwrap_or(reply).response(&self.anchor, to_grpc)
-        })
+        });
+        if let Some(Crossing::Preflight(own) | Crossing::Allowed(own)) = crossing {
+            for (name, value) in &own {
+                response.headers_mut().insert(name, value.clone());
+            }
+        }
+        response
     }
 
     /// Makes the failures that are asked for: first the delay, then the reply.
@@ -128,18 +144,19 @@ impl Session {
             &head,
             &tape,
         );
+        let timeout = time_limit(policy, &head.headers);
         let begun = Instant::now();
         let exchange = self.exchange(plan, &head, &tape);
         let response = tokio::select! {
             biased;
             response = exchange => response,
-            reply = out_of_time(policy, &tape, begun) => Err(reply),
+            reply = out_of_time(policy, timeout, &tape, begun) => Err(reply),
         };
         response.map(|mut response| {
             let body = response.body_mut();
             // The time runs from the end of the request, and to the end of the response's body.
             let ended = tape.ended_at().unwrap_or_else(Instant::now);
-            let timeout = policy.timeout.map(|limit| ended + limit);
+            let timeout = timeout.map(|limit| ended + limit);
             let duration = policy.max_duration.map(|limit| begun + limit);
             if let Some(limit) = timeout.into_iter().chain(duration).min() {
                 body.limit(limit);
@@ -258,15 +275,49 @@ impl Session {
     }
 }
 
+/// The time limit of a request: the route's, or for gRPC the one that it asks for itself, if the route says how long that may be.
+fn time_limit(policy: &RoutePolicy, headers: &http::HeaderMap) -> Option<Duration> {
+    let Some(most) = policy.grpc_timeout_max.filter(|_| is_grpc(headers)) else {
+        return policy.timeout;
+    };
+    let asked = headers.get("grpc-timeout").and_then(|text| grpc_timeout(text.as_bytes()));
+    let most = Some(most).filter(|most| !most.is_zero());
+    match (asked, most) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
+    }
+}
+
+/// The value of a `grpc-timeout` header: up to eight digits and a unit. `None` if it is none, or no limit.
+fn grpc_timeout(text: &[u8]) -> Option<Duration> {
+    let (unit, digits) = text.split_last()?;
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    let limit = match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    };
+    (digits.len() <= 8 && !limit.is_zero()).then_some(limit)
+}
+
 /// Waits until one of the route's time limits is over; Envoy's reply then.
-async fn out_of_time(policy: &RoutePolicy, tape: &Tape, begun: Instant) -> Reply {
+async fn out_of_time(
+    policy: &RoutePolicy,
+    timeout: Option<Duration>,
+    tape: &Tape,
+    begun: Instant,
+) -> Reply {
     async fn or_never(limited: Option<impl Future<Output = ()>>) {
         match limited {
             Some(limited) => limited.await,
             None => std::future::pending().await,
         }
     }
-    let timeout = policy.timeout.map(async |limit| sleep_until(tape.ended().await + limit).await);
+    let timeout = timeout.map(async |limit| sleep_until(tape.ended().await + limit).await);
     let duration = policy.max_duration.map(|limit| sleep_until(begun + limit));
     let idle = policy.idle_timeout.map(|patience| tape.is_still(patience));
     let text = tokio::select! {
