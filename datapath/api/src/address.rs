@@ -127,7 +127,13 @@ mod tests {
         };
         assert_eq!(any("10.96.0.1:80"), "0.0.0.0:80");
         assert_eq!(any("[fd00::1]:80"), "[::]:80");
-        for (text, own) in [("127.0.0.1:1", true), ("127.9.9.9:1", true), ("128.0.0.1:1", false), ("[::1]:1", true), ("[::2]:1", false)] {
+        for (text, own) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("128.0.0.1:1", false),
+            ("[::1]:1", true),
+            ("[::2]:1", false),
+        ] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(Address::from(address).is_loopback(), own, "{text}");
         }

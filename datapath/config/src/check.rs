@@ -63,7 +63,10 @@ impl Checker<'_> {
                 self.refuse(&place.field("name"), "must not be empty");
             }
             if !clusters.insert(cluster.name.as_str()) {
-                self.refuse(&place.field("name"), "is the name of an earlier cluster too");
+                self.refuse(
+                    &place.field("name"),
+                    "is the name of an earlier cluster too",
+                );
             }
             let mut endpoints = HashSet::new();
             for endpoint in &cluster.endpoints {
@@ -84,10 +87,15 @@ impl Checker<'_> {
                 self.refuse(&place.field("name"), "must not be empty");
             }
             if !names.insert(listener.name.as_str()) {
-                self.refuse(&place.field("name"), "is the name of an earlier listener too");
+                self.refuse(
+                    &place.field("name"),
+                    "is the name of an earlier listener too",
+                );
             }
             match listener.kind {
-                ListenerKind::Closed | ListenerKind::Inbound | ListenerKind::Strangers(_) => continue,
+                ListenerKind::Closed | ListenerKind::Inbound | ListenerKind::Strangers(_) => {
+                    continue;
+                }
                 _ => self.address(listener, &place),
             }
             let address = Address::from(listener.address);
@@ -100,7 +108,10 @@ impl Checker<'_> {
             }
             // Envoy looks for a TCP proxy's cluster when a connection comes, and closes it if there is none.
             for (i, chain) in listener.kind.chains().into_iter().enumerate() {
-                let chain_place = place.field("filter_chains").item(i).field("filters[0].typed_config");
+                let chain_place = place
+                    .field("filter_chains")
+                    .item(i)
+                    .field("filters[0].typed_config");
                 match chain {
                     ListenerKind::Tcp(choices) => self.weights(choices, &chain_place),
                     ListenerKind::Http(routes) if routes.options.rds => {

@@ -24,8 +24,9 @@ use crate::expressions::Expressions;
 use crate::header::Headers;
 use crate::identities::Identities;
 use crate::model::{
-    ClusterConfig, Config, HeaderMatch, LbPolicy, ListenerConfig, ListenerKind, PathMatch, RouteAction,
-    RouteConfiguration, RouteRule, Sniffed, ValueMatch, VirtualHostConfig, WeightedCluster,
+    ClusterConfig, Config, HeaderMatch, LbPolicy, ListenerConfig, ListenerKind, PathMatch,
+    RouteAction, RouteConfiguration, RouteRule, Sniffed, ValueMatch, VirtualHostConfig,
+    WeightedCluster,
 };
 use crate::names::{ClusterName, EndpointName, LocalAnswer, Names, RouteName};
 use crate::policy::{Discovery, HttpOptions, RoutePolicy};
@@ -234,8 +235,12 @@ impl Compiler<'_> {
                 ListenerKind::Inbound => continue,
                 ListenerKind::Strangers(choices) => {
                     let goes_on = choices.iter().all(|choice| {
-                        let cluster = self.policies.clusters.get(self.cluster(&choice.name) as usize);
-                        cluster.is_some_and(|cluster| cluster.policy.discovery == Discovery::Original)
+                        let cluster = self
+                            .policies
+                            .clusters
+                            .get(self.cluster(&choice.name) as usize);
+                        cluster
+                            .is_some_and(|cluster| cluster.policy.discovery == Discovery::Original)
                     });
                     self.image.strangers_refused = u32::from(!goes_on);
                     continue;
@@ -454,7 +459,8 @@ impl Compiler<'_> {
             RouteAction::ClusterHeader(_) => policies.iter().collect(),
             action => {
                 let clusters = action.clusters();
-                let clusters = clusters.filter_map(|name| policies.get(self.cluster(name) as usize));
+                let clusters =
+                    clusters.filter_map(|name| policies.get(self.cluster(name) as usize));
                 clusters.collect()
             }
         };

@@ -146,7 +146,13 @@ impl Sniffed {
         static NONE: ListenerKind = ListenerKind::Closed;
         let otherwise = self.otherwise.as_deref().unwrap_or(&NONE);
         let name = seen.server_name.as_deref().unwrap_or_default();
-        let fit = |chain: &ChainMatch| chain.server_names.iter().filter_map(|own| name_fit(own, name)).max();
+        let fit = |chain: &ChainMatch| {
+            chain
+                .server_names
+                .iter()
+                .filter_map(|own| name_fit(own, name))
+                .max()
+        };
         let best = self.chains.iter().filter_map(|(chain, _)| fit(chain)).max();
         let named = self.chains.iter().filter(|(chain, _)| match best {
             Some(best) => fit(chain) == Some(best),
@@ -155,9 +161,9 @@ impl Sniffed {
         let named: Vec<_> = named.collect();
         let transport = if seen.tls { "tls" } else { "raw_buffer" };
         let told = named.iter().any(|(chain, _)| chain.transport == transport);
-        let carried = named.into_iter().filter(|(chain, _)| {
-            chain.transport == if told { transport } else { "" }
-        });
+        let carried = named
+            .into_iter()
+            .filter(|(chain, _)| chain.transport == if told { transport } else { "" });
         let carried: Vec<_> = carried.collect();
         let speaks = |chain: &ChainMatch| {
             let spoken = |own: &String| seen.protocols.contains(own);

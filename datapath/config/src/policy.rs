@@ -57,7 +57,11 @@ impl RoutePolicy {
             || self.max_duration.is_some()
         {
             Some(Reason::Timeout)
-        } else if self.retry.as_ref().is_some_and(RetryPolicy::may_need_the_request) {
+        } else if self
+            .retry
+            .as_ref()
+            .is_some_and(RetryPolicy::may_need_the_request)
+        {
             Some(Reason::Retry)
         } else if self.path_rewrite.is_some()
             || self.host_rewrite.is_some()

@@ -260,19 +260,23 @@ impl<'v> Item<'v> {
     /// An Envoy `SocketAddress` inside of an `Address`: the host as text, the port, and whether the rest of it says IPv4 too.
     pub(crate) fn socket_address(&self) -> (Item<'v>, u16) {
         self.message("Address", |address| {
-            address.need("socket_address").message("SocketAddress", |socket| {
-                socket.choice("protocol", &["TCP"]);
-                let host = socket.need("address");
-                let port = socket.need("port_value");
-                let number = port.number();
-                if number == 0 || number > u32::from(u16::MAX) {
-                    port.refuse("expected a port from 1 to 65535");
-                }
-                if socket.flag("ipv4_compat") && host.value.as_str().is_none_or(|ip| !ip.contains(':')) {
-                    host.refuse("is no IPv6 address, which ipv4_compat is for");
-                }
-                (host, number as u16)
-            })
+            address
+                .need("socket_address")
+                .message("SocketAddress", |socket| {
+                    socket.choice("protocol", &["TCP"]);
+                    let host = socket.need("address");
+                    let port = socket.need("port_value");
+                    let number = port.number();
+                    if number == 0 || number > u32::from(u16::MAX) {
+                        port.refuse("expected a port from 1 to 65535");
+                    }
+                    if socket.flag("ipv4_compat")
+                        && host.value.as_str().is_none_or(|ip| !ip.contains(':'))
+                    {
+                        host.refuse("is no IPv6 address, which ipv4_compat is for");
+                    }
+                    (host, number as u16)
+                })
         })
     }
 

@@ -94,13 +94,21 @@ impl Report {
 
     /// What becomes of documents, each with its name, that together are one configuration.
     pub fn of(documents: Vec<(String, Document)>) -> Self {
-        let origin: Vec<&str> = documents.iter().map(|(origin, _)| origin.as_str()).collect();
+        let origin: Vec<&str> = documents
+            .iter()
+            .map(|(origin, _)| origin.as_str())
+            .collect();
         let origin = origin.join(" ");
         let mut lines = Vec::new();
         let mut resources: Vec<Resource> = Vec::new();
         let mut origins = Vec::new();
         for (name, document) in documents {
-            lines.extend(document.answers.into_iter().map(|answer| Line::of(&name, answer)));
+            lines.extend(
+                document
+                    .answers
+                    .into_iter()
+                    .map(|answer| Line::of(&name, answer)),
+            );
             origins.extend(document.resources.iter().map(|_| name.clone()));
             resources.extend(document.resources);
         }
@@ -112,7 +120,9 @@ impl Report {
         match applied {
             Ok(applied) => {
                 routes.count(&applied.config, &applied.compiled);
-                for ((answer, resource), origin) in applied.answers.into_iter().zip(&resources).zip(origins) {
+                for ((answer, resource), origin) in
+                    applied.answers.into_iter().zip(&resources).zip(origins)
+                {
                     let own = routes_in(&resource.value);
                     if !answer.refused.is_empty() {
                         routes.refused += own;
@@ -127,7 +137,9 @@ impl Report {
             }
             Err(error) => unusable = Some(error.to_string()),
         }
-        lines.retain(|line| line.kind != Kind::Document || !line.inert.is_empty() || line.answer == REFUSED);
+        lines.retain(|line| {
+            line.kind != Kind::Document || !line.inert.is_empty() || line.answer == REFUSED
+        });
         Self {
             resources: lines,
             routes,
@@ -167,7 +179,11 @@ impl Line {
         Self {
             origin: origin.to_owned(),
             kind: answer.kind,
-            answer: if answer.refused.is_empty() { "taken" } else { REFUSED },
+            answer: if answer.refused.is_empty() {
+                "taken"
+            } else {
+                REFUSED
+            },
             name: answer.name,
             routes: 0,
             refused: answer.refused.into_iter().map(Refusal::of).collect(),
@@ -190,7 +206,9 @@ impl Refusal {
                 cause: problem,
             },
             error => Self {
-                field: error.place().map_or(String::new(), |place| place.field.clone()),
+                field: error
+                    .place()
+                    .map_or(String::new(), |place| place.field.clone()),
                 value: None,
                 cause: error.to_string(),
             },
@@ -232,9 +250,14 @@ impl Routes {
 
 /// How many accepted routes may lead to a cluster.
 fn leading_to(config: &Config, cluster: &str) -> usize {
-    let hosts = config.listeners.iter().flat_map(|listener| listener.virtual_hosts());
+    let hosts = config
+        .listeners
+        .iter()
+        .flat_map(|listener| listener.virtual_hosts());
     let routes = hosts.flat_map(|host| &host.routes);
-    routes.filter(|route| route.action.clusters().any(|name| name == cluster)).count()
+    routes
+        .filter(|route| route.action.clusters().any(|name| name == cluster))
+        .count()
 }
 
 /// How many routes stand in a resource.
@@ -268,22 +291,40 @@ impl fmt::Display for Report {
         }
         let taken = |kind: Kind| {
             let of_kind = self.resources.iter().filter(move |line| line.kind == kind);
-            let taken = of_kind.clone().filter(|line| line.answer != REFUSED).count();
+            let taken = of_kind
+                .clone()
+                .filter(|line| line.answer != REFUSED)
+                .count();
             (taken, of_kind.count())
         };
         for kind in Kind::TYPED {
             let (taken, all) = taken(kind);
             if all > 0 {
-                writeln!(f, "{:24} {taken} of {all} taken", format!("{}s", kind.word()))?;
+                writeln!(
+                    f,
+                    "{:24} {taken} of {all} taken",
+                    format!("{}s", kind.word())
+                )?;
             }
         }
         for line in &self.resources {
             for (kind, name) in &line.waits_for {
-                writeln!(f, "{:24} {} {:?} waits for {} {name:?}", "", line.kind.word(), line.name, kind.word())?;
+                writeln!(
+                    f,
+                    "{:24} {} {:?} waits for {} {name:?}",
+                    "",
+                    line.kind.word(),
+                    line.name,
+                    kind.word()
+                )?;
             }
         }
         let all = self.routes.total();
-        writeln!(f, "{:24} {} of {all} served by the kernel", "routes", self.routes.kernel)?;
+        writeln!(
+            f,
+            "{:24} {} of {all} served by the kernel",
+            "routes", self.routes.kernel
+        )?;
         for (reason, count) in &self.routes.user_space {
             writeln!(f, "{:24} {count} by user space: {reason}", "")?;
         }
@@ -292,7 +333,9 @@ impl fmt::Display for Report {
         }
         let mut fields: BTreeMap<(Effect, &str), BTreeMap<String, usize>> = BTreeMap::new();
         for inert in self.resources.iter().flat_map(|line| &line.inert) {
-            let by_name = fields.entry((inert.why.effect, inert.why.because)).or_default();
+            let by_name = fields
+                .entry((inert.why.effect, inert.why.because))
+                .or_default();
             *by_name.entry(without_indices(&inert.field)).or_default() += 1;
         }
         for ((effect, because), by_name) in fields {

@@ -138,7 +138,9 @@ fn address_name(listener: &Value) -> Option<String> {
     let socket = address
         .get("socket_address")
         .or_else(|| address.get("socketAddress"))?;
-    let port = socket.get("port_value").or_else(|| socket.get("portValue"))?;
+    let port = socket
+        .get("port_value")
+        .or_else(|| socket.get("portValue"))?;
     let port = port
         .as_str()
         .map_or_else(|| port.to_string(), str::to_owned);

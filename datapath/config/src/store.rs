@@ -48,7 +48,9 @@ impl Store {
         self.held = resources
             .into_iter()
             .map(|newest| {
-                let same = before.iter_mut().find(|held| held.is(newest.kind, &newest.name));
+                let same = before
+                    .iter_mut()
+                    .find(|held| held.is(newest.kind, &newest.name));
                 let good = same.and_then(|held| held.good.take());
                 Held { newest, good }
             })
@@ -118,7 +120,11 @@ impl Store {
             if found[at].refused.is_empty() || answers[at].is_some() {
                 continue;
             }
-            let Some(good) = held.good.as_ref().filter(|good| **good != held.newest.value) else {
+            let Some(good) = held
+                .good
+                .as_ref()
+                .filter(|good| **good != held.newest.value)
+            else {
                 continue;
             };
             let kind = found[at].kind;

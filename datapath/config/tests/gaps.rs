@@ -37,16 +37,28 @@ const CASES: [(&str, Wanted, Option<&str>); 29] = [
     ("14-least-request", Refused(&["lb_policy"]), None),
     ("15-max-concurrent-streams", Kernel, None),
     // Envoy refuses it, too: it is for IPv6 addresses.
-    ("16-ipv4-compat", Refused(&["address.socket_address.address"]), None),
+    (
+        "16-ipv4-compat",
+        Refused(&["address.socket_address.address"]),
+        None,
+    ),
     ("17-camel-case", Kernel, None),
     ("18-port-as-text", Kernel, None),
     ("19-admin-block", Kernel, Some("admin")),
     ("20-cors-filter-unused", Kernel, None),
     // Ejected endpoints get no traffic: that is not done, and it is not inert.
-    ("21-outlier-detection", Refused(&["outlier_detection"]), None),
+    (
+        "21-outlier-detection",
+        Refused(&["outlier_detection"]),
+        None,
+    ),
     ("22-auto-host-rewrite", User("rewrite"), None),
     ("23-idle-timeout", User("timeout"), None),
-    ("24-attempt-count", Kernel, Some("include_request_attempt_count")),
+    (
+        "24-attempt-count",
+        Kernel,
+        Some("include_request_attempt_count"),
+    ),
     (
         "25-load-balancing-policy-least-request",
         Refused(&["load_balancing_policy"]),
@@ -59,7 +71,9 @@ const CASES: [(&str, Wanted, Option<&str>); 29] = [
 ];
 
 fn report(name: &str) -> Report {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gaps").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/gaps")
+        .join(name);
     Report::of_files(&[path.with_added_extension("yaml")]).unwrap()
 }
 
@@ -83,7 +97,9 @@ fn every_case_has_the_answer_that_is_written_here() {
         let mut fields = report.resources.iter().flat_map(|line| &line.inert);
         let counted = inert.is_none_or(|field| fields.any(|inert| inert.field.ends_with(field)));
         if !right || !counted {
-            wrong.push(format!("{name}: refused {refused:?}, {routes:?}, counted {counted}"));
+            wrong.push(format!(
+                "{name}: refused {refused:?}, {routes:?}, counted {counted}"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -93,7 +109,9 @@ fn every_case_has_the_answer_that_is_written_here() {
 #[test]
 fn a_resource_is_refused_alone() {
     let text = |name: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gaps").join(name);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/gaps")
+            .join(name);
         std::fs::read_to_string(path).unwrap()
     };
     let resources = |text: &str| Document::of("f", &tree(text, "f").unwrap()).resources;
@@ -106,7 +124,10 @@ fn a_resource_is_refused_alone() {
     store.replace("f", resources(&bad));
     let applied = store.apply(&mut identities, Classes::default()).unwrap();
     let closed = &applied.compiled.image.listeners[0];
-    assert_eq!((closed.class, closed.count), (kmesh_api::listener::CLASS_OPAQUE, 0));
+    assert_eq!(
+        (closed.class, closed.count),
+        (kmesh_api::listener::CLASS_OPAQUE, 0)
+    );
     assert!(!applied.answers[0].refused.is_empty() && !applied.answers[0].kept);
     assert_eq!(applied.config.clusters.len(), 1);
     // Good, then bad: the good one stays, and the refusal is reported.

@@ -47,7 +47,12 @@ fn general(field: &str) -> String {
 #[test]
 fn every_listener_is_taken_and_only_known_fields_are_refused() {
     let report = report();
-    let of = |kind: Kind| report.resources.iter().filter(move |line| line.kind == kind);
+    let of = |kind: Kind| {
+        report
+            .resources
+            .iter()
+            .filter(move |line| line.kind == kind)
+    };
     assert_eq!(of(Kind::Listener).count(), 10);
     assert_eq!(of(Kind::RouteConfiguration).count(), 4);
     assert_eq!(of(Kind::Cluster).count(), 26);
@@ -60,5 +65,10 @@ fn every_listener_is_taken_and_only_known_fields_are_refused() {
         .filter(|field| !REFUSED.contains(&field.as_str()))
         .collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
-    assert!(report.resources.iter().all(|line| line.waits_for.is_empty()));
+    assert!(
+        report
+            .resources
+            .iter()
+            .all(|line| line.waits_for.is_empty())
+    );
 }

@@ -50,9 +50,7 @@ pub enum ExplainError {
 /// [`ExplainError::Which`].
 pub fn listener(config: &Config, name: Option<&str>) -> Result<usize, ExplainError> {
     let mut fitting = config.listeners.iter().enumerate().filter(|(_, listener)| {
-        name.map_or(listener.routes().is_some(), |name| {
-            listener.name == name
-        })
+        name.map_or(listener.routes().is_some(), |name| listener.name == name)
     });
     match (fitting.next(), fitting.next()) {
         (Some((position, _)), None) => Ok(position),

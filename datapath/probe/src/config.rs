@@ -47,7 +47,10 @@ pub(crate) fn advise(file: PathBuf, format: Format) -> Result<String> {
         return Ok(serde_json::to_string_pretty(&advice)? + "\n");
     }
     let all = report.routes.total();
-    let mut text = format!("{} of {all} routes would be served by the kernel\n", report.routes.kernel);
+    let mut text = format!(
+        "{} of {all} routes would be served by the kernel\n",
+        report.routes.kernel
+    );
     for (reason, count) in &report.routes.user_space {
         writeln!(text, "{count:6} by user space: {reason}")?;
     }

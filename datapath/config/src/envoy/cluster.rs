@@ -41,19 +41,23 @@ pub(crate) fn read(item: &Item<'_>, library: &Library<'_>) -> ClusterConfig {
         if let Some(socket) = fields.take("transport_socket") {
             transport(&socket);
         }
-        let connect_timeout = fields.take("connect_timeout").map_or(CONNECT_TIMEOUT, |item| {
-            let timeout = item.duration();
-            if item.tree() == "0s" {
-                item.refuse("must be more than 0s");
-            }
-            timeout
-        });
+        let connect_timeout = fields
+            .take("connect_timeout")
+            .map_or(CONNECT_TIMEOUT, |item| {
+                let timeout = item.duration();
+                if item.tree() == "0s" {
+                    item.refuse("must be more than 0s");
+                }
+                timeout
+            });
         let protocol = protocol(fields);
         let breakers = circuit_breakers(fields, protocol.http2);
         let own = fields.take("load_assignment");
         let endpoints = match kind {
             "EDS" => {
-                let service = fields.take("eds_cluster_config").and_then(|item| service(&item));
+                let service = fields
+                    .take("eds_cluster_config")
+                    .and_then(|item| service(&item));
                 library.endpoints(service.as_deref().unwrap_or(&name))
             }
             "ORIGINAL_DST" => Some(Endpoints {

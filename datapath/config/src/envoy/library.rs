@@ -84,7 +84,9 @@ impl<'r> Library<'r> {
             }
             match self.resources[at].kind {
                 Kind::RouteConfiguration => {
-                    self.read(at, |item| route::configuration(item, &Context::default(), true));
+                    self.read(at, |item| {
+                        route::configuration(item, &Context::default(), true)
+                    });
                 }
                 Kind::ClusterLoadAssignment => {
                     self.read(at, cluster::load_assignment);

@@ -3,7 +3,7 @@
 use crate::envoy::library::Library;
 use crate::envoy::route::{Context, FaultFilter};
 use crate::envoy::{cluster, policy, route, weighted_clusters};
-use crate::inert::{self, FILTER_STATISTICS, NOBODY, NO_CERTIFICATE, OUTCOME};
+use crate::inert::{self, FILTER_STATISTICS, NO_CERTIFICATE, NOBODY, OUTCOME};
 use crate::model::{
     ChainMatch, ListenerConfig, ListenerKind, RouteAction, RouteConfiguration, Sniffed,
     WeightedCluster,
@@ -56,7 +56,9 @@ pub(crate) fn read(item: &Item<'_>, name: &str, library: &Library<'_>) -> Listen
         let otherwise = fields
             .take("default_filter_chain")
             .map(|chain| filter_chain(&chain, library, inbound).kind);
-        let chains = fields.take("filter_chains").map_or(Vec::new(), |chains| chains.list());
+        let chains = fields
+            .take("filter_chains")
+            .map_or(Vec::new(), |chains| chains.list());
         let mut chains: Vec<Chain> = chains
             .iter()
             .map(|chain| filter_chain(chain, library, inbound))
@@ -98,12 +100,18 @@ fn outbound(
         ([], Some(otherwise)) => otherwise,
         (_, otherwise) => {
             for (i, chain) in chains.iter().enumerate() {
-                if chains[..i].iter().any(|other| other.matches == chain.matches) {
+                if chains[..i]
+                    .iter()
+                    .any(|other| other.matches == chain.matches)
+                {
                     fields.refuse("has two filter chains that match the same");
                 }
             }
             ListenerKind::Sniffed(Sniffed {
-                chains: chains.into_iter().map(|chain| (chain.matches, chain.kind)).collect(),
+                chains: chains
+                    .into_iter()
+                    .map(|chain| (chain.matches, chain.kind))
+                    .collect(),
                 otherwise: otherwise.map(Box::new),
             })
         }
@@ -122,7 +130,9 @@ fn outbound(
 /// Makes sure that nothing has to be done to what comes to the pods: whatever has, would have to be done there.
 fn nothing_to_do(fields: &Object<'_>, chains: &[Chain], otherwise: Option<&ListenerKind>) {
     for chain in chains {
-        let plain = |other: &Chain| other.port == chain.port && !other.secured && other.matches.transport != "tls";
+        let plain = |other: &Chain| {
+            other.port == chain.port && !other.secured && other.matches.transport != "tls"
+        };
         if chain.secured && !chains.iter().any(plain) {
             fields.refuse(format!(
                 "takes TLS only (destination_port {:?}): this datapath has none, and would let plain text through",
@@ -136,7 +146,10 @@ fn nothing_to_do(fields: &Object<'_>, chains: &[Chain], otherwise: Option<&Liste
         };
         let hosts = routes.virtual_hosts.iter();
         for route in hosts.flat_map(|host| &host.routes) {
-            let forwards = matches!(route.action, RouteAction::Cluster(_) | RouteAction::Weighted(_));
+            let forwards = matches!(
+                route.action,
+                RouteAction::Cluster(_) | RouteAction::Weighted(_)
+            );
             if !forwards || route.policy.reason().is_some() {
                 fields.refuse(format!(
                     "route {:?} does more to incoming requests than let them through: not supported by this datapath",
@@ -227,7 +240,9 @@ fn network_watcher(item: &Item<'_>) {
         let config = filter.need("typed_config");
         if !WATCHERS.contains(&config.kind()) {
             config.typed("NetworkFilter", |kind, fields| {
-                fields.refuse(format!("{kind}: not supported by this datapath before the last filter"));
+                fields.refuse(format!(
+                    "{kind}: not supported by this datapath before the last filter"
+                ));
                 fields.skip();
             });
         } else if config.kind().ends_with(".MongoProxy") {
@@ -304,7 +319,9 @@ fn http_connection_manager(
         (Some(own), None) => Some(route::configuration(&own, &context, false)),
         (None, Some(rds)) => rds.message("Rds", |rds| {
             rds.need("config_source").message("ConfigSource", |source| {
-                let stream = source.take("ads").or_else(|| source.take("api_config_source"));
+                let stream = source
+                    .take("ads")
+                    .or_else(|| source.take("api_config_source"));
                 if stream.is_none() {
                     source.refuse("is no source that this datapath knows, which is ads");
                 }

@@ -12,7 +12,9 @@ pub(crate) fn route_match(fields: &mut Object<'_>) -> RouteRule {
     // Envoy does not look at it beside an expression.
     let ignore_case = !sensitive && !matches!(path, PathMatch::Regex(_));
     let headers = fields.items("headers");
-    let headers = headers.iter().map(|item| item.message("HeaderMatcher", header));
+    let headers = headers
+        .iter()
+        .map(|item| item.message("HeaderMatcher", header));
     let headers = headers.collect();
     let query = fields.items("query_parameters");
     let query = query
@@ -67,8 +69,7 @@ fn path(fields: &mut Object<'_>) -> PathMatch {
     match paths.pop() {
         Some((path, _)) => path,
         None => {
-            fields
-                .refuse("has neither prefix nor path nor path_separated_prefix nor safe_regex");
+            fields.refuse("has neither prefix nor path nor path_separated_prefix nor safe_regex");
             PathMatch::Prefix(String::new())
         }
     }
@@ -147,19 +148,21 @@ fn query_parameter(fields: &mut Object<'_>) -> QueryMatch {
 
 /// A `RuntimeFractionalPercent`.
 fn runtime_fraction(fields: &mut Object<'_>) -> Fraction {
-    fields.need("default_value").message("FractionalPercent", |fraction| {
-        let numerator = fraction.number_or("numerator", 0);
-        let denominator =
-            match fraction.choice("denominator", &["HUNDRED", "TEN_THOUSAND", "MILLION"]) {
-                "TEN_THOUSAND" => 10_000,
-                "MILLION" => 1_000_000,
-                _ => 100,
-            };
-        Fraction {
-            numerator,
-            denominator,
-        }
-    })
+    fields
+        .need("default_value")
+        .message("FractionalPercent", |fraction| {
+            let numerator = fraction.number_or("numerator", 0);
+            let denominator =
+                match fraction.choice("denominator", &["HUNDRED", "TEN_THOUSAND", "MILLION"]) {
+                    "TEN_THOUSAND" => 10_000,
+                    "MILLION" => 1_000_000,
+                    _ => 100,
+                };
+            Fraction {
+                numerator,
+                denominator,
+            }
+        })
 }
 
 type Make = fn(String) -> ValueMatch;

@@ -90,9 +90,11 @@ pub(crate) fn note(
     let mut any = false;
     for error in found {
         let place = error.place().cloned();
-        let at = resources
-            .iter()
-            .position(|resource| place.as_ref().is_some_and(|place| place.is_in(&resource.place(origin))));
+        let at = resources.iter().position(|resource| {
+            place
+                .as_ref()
+                .is_some_and(|place| place.is_in(&resource.place(origin)))
+        });
         if let Some(at) = at {
             answers[at].refused.push(error);
             any = true;
@@ -105,20 +107,25 @@ pub(crate) fn note(
 fn keep_accepted(config: &mut Config, resources: &[Resource], answers: &[Answer]) {
     let refused = |kind: Kind| -> HashSet<&str> {
         let both = resources.iter().zip(answers);
-        let refused = both.filter(|(resource, answer)| resource.kind == kind && !answer.refused.is_empty());
-        refused.map(|(resource, _)| resource.name.as_str()).collect()
+        let refused =
+            both.filter(|(resource, answer)| resource.kind == kind && !answer.refused.is_empty());
+        refused
+            .map(|(resource, _)| resource.name.as_str())
+            .collect()
     };
     let gone = refused(Kind::Cluster);
-    config.clusters.retain(|cluster| !gone.contains(cluster.name.as_str()));
+    config
+        .clusters
+        .retain(|cluster| !gone.contains(cluster.name.as_str()));
     let closed = refused(Kind::Listener);
     let routes = refused(Kind::RouteConfiguration);
     for listener in &mut config.listeners {
         if closed.contains(listener.name.as_str()) {
             listener.kind = ListenerKind::Closed;
         }
-        listener.kind.close_routes(&|config| {
-            config.options.rds && routes.contains(config.name.as_str())
-        });
+        listener
+            .kind
+            .close_routes(&|config| config.options.rds && routes.contains(config.name.as_str()));
     }
     config.listeners.retain(ListenerConfig::has_address);
 }

@@ -6,8 +6,8 @@ use crate::dfa::{Alphabet, check};
 use crate::envoy::matching::string_matcher;
 use crate::model::ValueMatch;
 use crate::policy::{
-    AppendAction, Cors, Fault, HeaderAddition, HeaderMutations, Mirror, Mutations, Origin, PathRewrite, RetryOn,
-    RetryPolicy, Share,
+    AppendAction, Cors, Fault, HeaderAddition, HeaderMutations, Mirror, Mutations, Origin,
+    PathRewrite, RetryOn, RetryPolicy, Share,
 };
 use crate::reader::{Item, Object};
 
@@ -163,7 +163,9 @@ fn additions(fields: &mut Object<'_>, list: &str) -> Vec<HeaderAddition> {
 fn addition(fields: &mut Object<'_>) -> Option<HeaderAddition> {
     let (name, value) = fields.need("header").message("HeaderValue", |header| {
         let name = changeable(&header.need("key"));
-        let value = header.take("value").map_or(String::new(), |item| literal(&item));
+        let value = header
+            .take("value")
+            .map_or(String::new(), |item| literal(&item));
         (name, value)
     });
     let mut action = match fields.choice(

@@ -82,14 +82,20 @@ impl<'c> Level<'c> {
                     continue;
                 }
                 _ => {
-                    let problem = "not supported by this datapath, which knows HTTPFault and CorsPolicy here";
+                    let problem =
+                        "not supported by this datapath, which knows HTTPFault and CorsPolicy here";
                     config.refuse_place(problem);
                     continue;
                 }
             }
             let fault = config.typed("HTTPFault", |_, fields| policy::fault(fields));
             // Without such a filter in the listener, nobody runs it.
-            if self.context.fault.as_ref().is_some_and(|filter| filter.name == name) {
+            if self
+                .context
+                .fault
+                .as_ref()
+                .is_some_and(|filter| filter.name == name)
+            {
                 self.fault = fault;
             }
         }
@@ -277,25 +283,23 @@ fn route_action(
 
 /// `max_stream_duration` of a route, if it is more than the default.
 fn max_duration(fields: &mut Object<'_>) -> Option<Duration> {
-    fields.take("max_stream_duration")?.message("MaxStreamDuration", |fields| {
-        fields.timeout("max_stream_duration")
-    })
+    fields
+        .take("max_stream_duration")?
+        .message("MaxStreamDuration", |fields| {
+            fields.timeout("max_stream_duration")
+        })
 }
 
 /// Weighted clusters, and the header changes of each into `cluster_headers`.
-fn weighted(
-    item: &Item<'_>,
-    cluster_headers: &mut Vec<(String, HeaderMutations)>,
-) -> RouteAction {
+fn weighted(item: &Item<'_>, cluster_headers: &mut Vec<(String, HeaderMutations)>) -> RouteAction {
     item.message("WeightedCluster", |fields| {
         let header = weighted_by(fields);
         let choices = weighted_clusters(fields, |fields, name| {
             let headers = policy::header_mutations(fields);
             let known = cluster_headers.iter().find(|(other, _)| other == name);
             match known {
-                Some((_, other)) if *other != headers => fields.refuse(
-                    "this datapath changes headers by cluster: use another cluster's name",
-                ),
+                Some((_, other)) if *other != headers => fields
+                    .refuse("this datapath changes headers by cluster: use another cluster's name"),
                 Some(_) => {}
                 None => cluster_headers.push((name.to_owned(), headers)),
             }

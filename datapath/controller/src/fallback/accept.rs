@@ -27,8 +27,8 @@ use super::spill::is_spilled;
 use super::stream::Stream;
 use super::tunnel::tunnel;
 use super::upgrade::join;
-use crate::generation::Generation;
 use crate::buffers::Buffers;
+use crate::generation::Generation;
 use crate::node::Node;
 use crate::pods::Pod;
 use crate::splice;
@@ -135,7 +135,9 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
         local: anchor.socket().local_addr().map(Address::from),
     });
     let generation = node.generation();
-    let options = generation.as_ref().and_then(|generation| options(generation, anchor.original));
+    let options = generation
+        .as_ref()
+        .and_then(|generation| options(generation, anchor.original));
     let (codec, streams) = options.map_or((Codec::Auto, None), |options| {
         (options.codec, options.max_concurrent_streams)
     });

@@ -30,7 +30,11 @@ pub(super) fn judge(cors: &Cors, method: &Method, headers: &HeaderMap) -> Crossi
         return Crossing::None;
     };
     let text = String::from_utf8_lossy(origin.as_bytes());
-    if !cors.origins.iter().any(|own| fits(own, "*") || fits(own, &text)) {
+    if !cors
+        .origins
+        .iter()
+        .any(|own| fits(own, "*") || fits(own, &text))
+    {
         return Crossing::None;
     }
     let mut answer = HeaderMap::new();
@@ -58,7 +62,13 @@ pub(super) fn judge(cors: &Cors, method: &Method, headers: &HeaderMap) -> Crossi
 }
 
 fn fits(own: &Origin, origin: &str) -> bool {
-    let lower = |text: &str| if own.ignore_case { text.to_ascii_lowercase() } else { text.to_owned() };
+    let lower = |text: &str| {
+        if own.ignore_case {
+            text.to_ascii_lowercase()
+        } else {
+            text.to_owned()
+        }
+    };
     let origin = lower(origin);
     match &own.value {
         ValueMatch::Exact(text) => origin == lower(text),
@@ -66,9 +76,8 @@ fn fits(own: &Origin, origin: &str) -> bool {
         ValueMatch::Suffix(text) => origin.ends_with(&lower(text)),
         ValueMatch::Contains(text) => origin.contains(&lower(text)),
         // The configuration was refused if it is no expression.
-        ValueMatch::Regex(text) => {
-            Regex::new(&format!("^(?:{text})$")).is_ok_and(|expression| expression.is_match(&origin))
-        }
+        ValueMatch::Regex(text) => Regex::new(&format!("^(?:{text})$"))
+            .is_ok_and(|expression| expression.is_match(&origin)),
         ValueMatch::Range { .. } | ValueMatch::Present => false,
     }
 }
@@ -100,7 +109,10 @@ mod tests {
         };
         assert_eq!(marks[ACCESS_CONTROL_ALLOW_ORIGIN], "http://a.test");
         assert_eq!(marks.len(), 3, "{marks:?}");
-        headers.insert(ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("PUT"));
+        headers.insert(
+            ACCESS_CONTROL_REQUEST_METHOD,
+            HeaderValue::from_static("PUT"),
+        );
         let Crossing::Preflight(answer) = judge(&cors, &Method::OPTIONS, &headers) else {
             panic!("a preflight");
         };

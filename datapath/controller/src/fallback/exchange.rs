@@ -266,14 +266,7 @@ async fn connect(
 ) -> Result<Idle, Failure> {
     let endpoint = target.endpoint();
     let patience = target.cluster().connect_timeout;
-    let opened = open(
-        node,
-        pod,
-        target.address(),
-        endpoint.id,
-        patience,
-        ticket,
-    );
+    let opened = open(node, pod, target.address(), endpoint.id, patience, ticket);
     let Opened {
         stream,
         slot,
@@ -325,14 +318,7 @@ async fn share(
         .ok_or(Failure::Overflow)?;
     let endpoint = target.endpoint();
     let patience = cluster.connect_timeout;
-    let opened = open(
-        node,
-        pod,
-        target.address(),
-        endpoint.id,
-        patience,
-        ticket,
-    );
+    let opened = open(node, pod, target.address(), endpoint.id, patience, ticket);
     let Opened { stream, ticket, .. } = opened.await.map_err(Failure::Connect)?;
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

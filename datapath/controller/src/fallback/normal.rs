@@ -133,7 +133,18 @@ fn canonical(path: &[u8]) -> Option<Vec<u8>> {
                 }
                 None => out.push(b'%'),
             },
-            byte @ (b'"' | b'#' | b'<' | b'>' | b'?' | b'^' | b'`' | b'{' | b'|' | b'}' | ..=b' ' | 0x7f..) => {
+            byte @ (b'"'
+            | b'#'
+            | b'<'
+            | b'>'
+            | b'?'
+            | b'^'
+            | b'`'
+            | b'{'
+            | b'|'
+            | b'}'
+            | ..=b' '
+            | 0x7f..) => {
                 const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
                 let digit = |number: u8| DIGITS[usize::from(number)];
                 out.extend([b'%', digit(byte >> 4), digit(byte & 15)]);
@@ -180,7 +191,11 @@ mod tests {
             ("/a{b}", "/a%7Bb%7D"),
         ];
         for (from, to) in cases {
-            assert_eq!(normal(from, options), Normal::Target(to.to_owned()), "{from}");
+            assert_eq!(
+                normal(from, options),
+                Normal::Target(to.to_owned()),
+                "{from}"
+            );
         }
         assert_eq!(normal("/a%00", options), Normal::Refused);
     }
@@ -191,15 +206,27 @@ mod tests {
             merge_slashes: true,
             ..PathOptions::default()
         };
-        assert_eq!(normal("//a///b//?q=//", merged), Normal::Target("/a/b/?q=//".to_owned()));
+        assert_eq!(
+            normal("//a///b//?q=//", merged),
+            Normal::Target("/a/b/?q=//".to_owned())
+        );
         let escaped = |escaped_slashes| PathOptions {
             escaped_slashes,
             ..PathOptions::default()
         };
         let of = |action| normal("/a%2Fb%5cc?%2f", escaped(action));
         assert_eq!(of(EscapedSlashes::Reject), Normal::Refused);
-        assert_eq!(of(EscapedSlashes::Redirect), Normal::Redirect("/a/b\\c?%2f".to_owned()));
-        assert_eq!(of(EscapedSlashes::Unescape), Normal::Target("/a/b\\c?%2f".to_owned()));
-        assert_eq!(of(EscapedSlashes::Keep), Normal::Target("/a%2Fb%5cc?%2f".to_owned()));
+        assert_eq!(
+            of(EscapedSlashes::Redirect),
+            Normal::Redirect("/a/b\\c?%2f".to_owned())
+        );
+        assert_eq!(
+            of(EscapedSlashes::Unescape),
+            Normal::Target("/a/b\\c?%2f".to_owned())
+        );
+        assert_eq!(
+            of(EscapedSlashes::Keep),
+            Normal::Target("/a%2Fb%5cc?%2f".to_owned())
+        );
     }
 }

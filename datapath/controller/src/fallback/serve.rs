@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{CONNECTION, COOKIE, HOST, HeaderValue, UPGRADE};
 use bytes::Bytes;
+use http::header::{CONNECTION, COOKIE, HOST, HeaderValue, UPGRADE};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode, Uri, Version};
@@ -280,7 +280,9 @@ fn time_limit(policy: &RoutePolicy, headers: &http::HeaderMap) -> Option<Duratio
     let Some(most) = policy.grpc_timeout_max.filter(|_| is_grpc(headers)) else {
         return policy.timeout;
     };
-    let asked = headers.get("grpc-timeout").and_then(|text| grpc_timeout(text.as_bytes()));
+    let asked = headers
+        .get("grpc-timeout")
+        .and_then(|text| grpc_timeout(text.as_bytes()));
     let most = Some(most).filter(|most| !most.is_zero());
     match (asked, most) {
         (Some(asked), Some(most)) => Some(asked.min(most)),
@@ -344,7 +346,10 @@ fn arrive(
 ) -> Result<(), Reply> {
     let bad = || Reply::new(StatusCode::BAD_REQUEST, "");
     if options.paths != PathOptions::default() {
-        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        let target = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |target| target.as_str());
         match normal(target, options.paths) {
             Normal::Refused => return Err(bad()),
             Normal::Redirect(target) => {
@@ -362,7 +367,10 @@ fn arrive(
     }
     let headers = request.headers_mut();
     if options.forwarded_for {
-        let earlier = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+        let earlier = headers
+            .get_all(FORWARDED_FOR)
+            .iter()
+            .map(HeaderValue::as_bytes);
         let own = client.to_string();
         let all: Vec<&[u8]> = earlier.chain([own.as_bytes()]).collect();
         let all = HeaderValue::from_bytes(&all.join(&b","[..])).map_err(|_| bad())?;

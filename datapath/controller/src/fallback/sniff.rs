@@ -64,7 +64,9 @@ fn judge(bytes: &[u8]) -> Judgement {
 
 /// Whether the bytes begin with an HTTP/1 request's first line; `None` if they may.
 fn request_line(bytes: &[u8]) -> Option<bool> {
-    let method = bytes.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'-');
+    let method = bytes
+        .iter()
+        .take_while(|byte| byte.is_ascii_alphabetic() || **byte == b'-');
     let method = method.count();
     match bytes.get(method) {
         None => return None,
@@ -89,7 +91,11 @@ impl<'b> Fields<'b> {
     /// A number of this many bytes.
     fn number(&mut self, bytes: usize) -> Option<usize> {
         let number = self.take(bytes)?;
-        Some(number.iter().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+        Some(
+            number
+                .iter()
+                .fold(0, |number, byte| number << 8 | usize::from(*byte)),
+        )
     }
 
     /// A field after its length, which has this many bytes.
@@ -166,7 +172,8 @@ fn extensions(mut hello: Fields<'_>) -> Option<Seen> {
                 let mut protocols = content.field(2)?;
                 while !protocols.0.is_empty() {
                     let protocol = protocols.field(1)?.0;
-                    seen.protocols.push(String::from_utf8_lossy(protocol).into_owned());
+                    seen.protocols
+                        .push(String::from_utf8_lossy(protocol).into_owned());
                 }
             }
             _ => {}
@@ -187,7 +194,10 @@ mod tests {
     fn hello(name: &str, protocols: &[&str]) -> Vec<u8> {
         let host = [&[0][..], &field(2, name.as_bytes())].concat();
         let sni = [&[0, 0][..], &field(2, &field(2, &host))].concat();
-        let names: Vec<u8> = protocols.iter().flat_map(|name| field(1, name.as_bytes())).collect();
+        let names: Vec<u8> = protocols
+            .iter()
+            .flat_map(|name| field(1, name.as_bytes()))
+            .collect();
         let alpn = [&[0, 16][..], &field(2, &field(2, &names))].concat();
         let body = [
             &[3; 34][..],
@@ -215,7 +225,10 @@ mod tests {
             (b"*1\r\n", seen(false, None, &[])),
             (b"GET / FTP/1.1\r\n", seen(false, None, &[])),
             (&[0x16, 9], seen(false, None, &[])),
-            (&tls, seen(true, Some("api.example.com"), &["h2", "http/1.1"])),
+            (
+                &tls,
+                seen(true, Some("api.example.com"), &["h2", "http/1.1"]),
+            ),
         ];
         for (bytes, expected) in cases {
             let decided = (1..=bytes.len()).find_map(|count| match judge(&bytes[..count]) {
