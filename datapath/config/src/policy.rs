@@ -96,6 +96,8 @@ pub struct Cors {
     pub max_age: String,
     /// `access-control-allow-credentials: true` is said.
     pub credentials: bool,
+    /// Preflights from origins that are not allowed are answered, without any of these headers, and go no further.
+    pub strangers_answered: bool,
 }
 
 /// A condition on an origin.

@@ -298,6 +298,7 @@ pub(crate) fn cors(fields: &mut Object<'_>) -> Option<Cors> {
         expose_headers: fields.string("expose_headers").to_owned(),
         max_age: fields.string("max_age").to_owned(),
         credentials: fields.flag("allow_credentials"),
+        strangers_answered: !fields.flag_or("forward_not_matching_preflights", true),
     };
     let share = fields.take("filter_enabled").map(|item| {
         let share = item.message("RuntimeFractionalPercent", |fraction| {

@@ -30,12 +30,18 @@ pub(super) fn judge(cors: &Cors, method: &Method, headers: &HeaderMap) -> Crossi
         return Crossing::None;
     };
     let text = String::from_utf8_lossy(origin.as_bytes());
+    let asks = headers.get(ACCESS_CONTROL_REQUEST_METHOD);
+    let preflight = method == Method::OPTIONS && asks.is_some_and(|asked| !asked.is_empty());
     if !cors
         .origins
         .iter()
         .any(|own| fits(own, "*") || fits(own, &text))
     {
-        return Crossing::None;
+        return if preflight && cors.strangers_answered {
+            Crossing::Preflight(HeaderMap::new())
+        } else {
+            Crossing::None
+        };
     }
     let mut answer = HeaderMap::new();
     answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -51,8 +57,7 @@ pub(super) fn judge(cors: &Cors, method: &Method, headers: &HeaderMap) -> Crossi
         }
     };
     set(ACCESS_CONTROL_EXPOSE_HEADERS, &cors.expose_headers);
-    let asks = headers.get(ACCESS_CONTROL_REQUEST_METHOD);
-    if method != Method::OPTIONS || asks.is_none_or(HeaderValue::is_empty) {
+    if !preflight {
         return Crossing::Allowed(answer);
     }
     set(ACCESS_CONTROL_ALLOW_METHODS, &cors.methods);
@@ -98,6 +103,7 @@ mod tests {
             expose_headers: "x-a".to_owned(),
             max_age: "60".to_owned(),
             credentials: true,
+            strangers_answered: true,
         };
         let mut headers = HeaderMap::new();
         assert_eq!(judge(&cors, &Method::GET, &headers), Crossing::None);
