@@ -28,7 +28,7 @@ pub enum ConfigError {
         /// File, resource and field.
         place: Place,
         /// The value, if it is short enough to be shown.
-        value: Option<String>,
+        value: Option<Box<str>>,
         /// What is wrong with it.
         problem: String,
     },
@@ -128,7 +128,7 @@ impl Place {
     ) -> ConfigError {
         ConfigError::Field {
             place: self.clone(),
-            value,
+            value: value.map(String::into_boxed_str),
             problem: problem.into(),
         }
     }

@@ -267,6 +267,10 @@ pub struct Fault {
 
 /// What an HTTP listener asks for as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a field of the configuration, and any combination means something"
+)]
 pub struct HttpOptions {
     /// What clients speak.
     pub codec: Codec,

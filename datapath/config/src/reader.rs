@@ -92,14 +92,11 @@ impl<'v> Item<'v> {
     ) -> T {
         let mut mute = self.mute;
         let mut rest = Vec::new();
-        match self.value {
-            Value::Object(fields) => {
-                rest.extend(fields.iter().map(|(key, value)| (key.as_str(), value)));
-            }
-            _ => {
-                self.refuse("expected an object");
-                mute = true;
-            }
+        if let Value::Object(fields) = self.value {
+            rest.extend(fields.iter().map(|(key, value)| (key.as_str(), value)));
+        } else {
+            self.refuse("expected an object");
+            mute = true;
         }
         let mut object = Object {
             place: self.place.clone(),

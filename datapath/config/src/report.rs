@@ -16,7 +16,7 @@ use crate::compile::Compiled;
 use crate::error::ConfigError;
 use crate::identities::Identities;
 use crate::inert::{Effect, Inert};
-use crate::model::Config;
+use crate::model::{Config, ListenerConfig};
 use crate::names::LocalAnswer;
 use crate::resource::{Answer, Document, Kind, Resource, tree};
 use crate::store::Store;
@@ -202,7 +202,7 @@ impl Refusal {
                 problem,
             } => Self {
                 field: place.field,
-                value,
+                value: value.map(String::from),
                 cause: problem,
             },
             error => Self {
@@ -253,7 +253,7 @@ fn leading_to(config: &Config, cluster: &str) -> usize {
     let hosts = config
         .listeners
         .iter()
-        .flat_map(|listener| listener.virtual_hosts());
+        .flat_map(ListenerConfig::virtual_hosts);
     let routes = hosts.flat_map(|host| &host.routes);
     routes
         .filter(|route| route.action.clusters().any(|name| name == cluster))

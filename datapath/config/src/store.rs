@@ -101,7 +101,7 @@ impl Store {
                         return Err(ConfigError::Whole { message });
                     }
                     if !self.step_back(&mut chosen, &mut answers, &mut loaded.answers) {
-                        self.leave_out(&mut chosen, &mut answers, loaded.answers);
+                        Self::leave_out(&mut chosen, &mut answers, loaded.answers);
                     }
                 }
             }
@@ -144,12 +144,7 @@ impl Store {
     }
 
     /// Replaces what only the compiler refused, and has no other version, by what is refused at once.
-    fn leave_out(
-        &self,
-        chosen: &mut [Resource],
-        answers: &mut [Option<Answer>],
-        found: Vec<Answer>,
-    ) {
+    fn leave_out(chosen: &mut [Resource], answers: &mut [Option<Answer>], found: Vec<Answer>) {
         for (at, answer) in found.into_iter().enumerate() {
             if !answer.refused.is_empty() && !chosen[at].is_left_out() {
                 chosen[at].leave_out();

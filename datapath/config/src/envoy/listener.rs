@@ -199,15 +199,12 @@ fn filter_chain(item: &Item<'_>, library: &Library<'_>, inbound: bool) -> Chain 
             }
         }
         let filters = chain.need("filters").list();
-        let kind = match filters.split_last() {
-            Some((last, watchers)) => {
-                watchers.iter().for_each(network_watcher);
-                terminal(last, library)
-            }
-            None => {
-                chain.refuse("has no filter that takes connections");
-                ListenerKind::Closed
-            }
+        let kind = if let Some((last, watchers)) = filters.split_last() {
+            watchers.iter().for_each(network_watcher);
+            terminal(last, library)
+        } else {
+            chain.refuse("has no filter that takes connections");
+            ListenerKind::Closed
         };
         Chain {
             port,

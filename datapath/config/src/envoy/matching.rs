@@ -66,13 +66,11 @@ fn path(fields: &mut Object<'_>) -> PathMatch {
     if let [_, (_, second), ..] = paths.as_slice() {
         second.refuse("stands beside another path: use one");
     }
-    match paths.pop() {
-        Some((path, _)) => path,
-        None => {
-            fields.refuse("has neither prefix nor path nor path_separated_prefix nor safe_regex");
-            PathMatch::Prefix(String::new())
-        }
+    if let Some((path, _)) = paths.pop() {
+        return path;
     }
+    fields.refuse("has neither prefix nor path nor path_separated_prefix nor safe_regex");
+    PathMatch::Prefix(String::new())
 }
 
 /// A `HeaderMatcher`.
