@@ -37,6 +37,7 @@ impl Address {
 
     /// The address under which a listener on all addresses of this family and port is found.
     #[inline(always)]
+    #[must_use]
     pub const fn any(&self) -> Self {
         if self.is_v4() {
             Self::v4(0, self.port)

@@ -133,8 +133,18 @@ impl<const N: usize> Body for Judge<'_, N> {
                 b'/' => self.options & option::SINGLE_SLASHES == 0 || !*self.slash,
                 b'%' => false,
                 b'.' => self.options & option::NORMAL_PATH == 0 || !*self.slash,
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => true,
-                b'!' | b'$' | b'&'..=b'-' | b':' | b';' | b'=' | b'@' => true,
+                b'a'..=b'z'
+                | b'A'..=b'Z'
+                | b'0'..=b'9'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'..=b'-'
+                | b':'
+                | b';'
+                | b'='
+                | b'@' => true,
                 _ => self.options & option::NORMAL_PATH == 0,
             };
             if !normal {
