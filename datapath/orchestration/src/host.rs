@@ -109,22 +109,18 @@ struct Port<'a, const N: usize> {
 }
 
 impl<const N: usize> Body for Port<'_, N> {
+    /// One byte: more at a time would multiply the states that the verifier has to look at.
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        for _ in 0..RUN {
-            if *self.at <= self.head.host_at {
-                return false;
-            }
-            *self.at = self.at.wrapping_sub(1);
-            let byte = self.head.bytes[*self.at as usize & (N - 1)];
-            if byte == b':' {
-                *self.found = *self.at;
-            }
-            if byte == b':' || byte == b']' {
-                return false;
-            }
+        if *self.at <= self.head.host_at {
+            return false;
         }
-        true
+        *self.at = forget::<N>(self.at.wrapping_sub(1));
+        let byte = self.head.bytes[*self.at as usize & (N - 1)];
+        if byte == b':' {
+            *self.found = *self.at;
+        }
+        byte != b':' && byte != b']'
     }
 }
 
@@ -137,9 +133,9 @@ fn end<const N: usize>(config: &RouteConfig, head: &Head<N>) -> u32 {
     let mut found = head.host_end;
     if config.options & option::IGNORE_PORT != 0 {
         let mut at = head.host_end;
-        // The host is part of the head, and each iteration but the last consumes RUN bytes.
+        // The host is part of the head, and each iteration but the last consumes a byte.
         repeat(
-            N as u32 / RUN,
+            N as u32,
             &mut Port {
                 head,
                 at: &mut at,
