@@ -109,6 +109,10 @@ reasons! {
     WaitingFull = 40, "waiting_full";
     /// A slot in a pool that was not free or not that pool's: it was not used. A defect; not a request count.
     SlotWrong = 41, "slot_wrong";
+    /// The path may not be in its normal form, and the listener asks for that.
+    Path = 42, "path";
+    /// The route's cluster wants a connection for each request, or the address that the client asked for.
+    OwnConnection = 43, "own_connection";
 }
 
 /// Number of counters.

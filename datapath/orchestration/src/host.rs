@@ -1,11 +1,11 @@
 //! Virtual host selection: exact domain, then longest suffix (`*.svc`), then longest prefix (`svc.*`), then `*`.
 //!
 //! Envoy, `RouteMatcher::findVirtualHost` (`source/common/router/config_impl.cc`): hosts compare in lower case with their port as
-//! sent, and a wildcard stands for at least one character.
+//! sent (unless the configuration ignores ports), and a wildcard stands for at least one character.
 
 use kmesh_api::Image;
 use kmesh_api::head::Head;
-use kmesh_api::route::RouteConfig;
+use kmesh_api::route::{RouteConfig, option};
 
 use crate::automaton::{DEAD, leap, lower, node, step};
 use crate::repeat::{Body, repeat};
@@ -29,6 +29,8 @@ struct Progress {
 struct Forward<'a, const N: usize> {
     image: &'a Image,
     head: &'a Head<N>,
+    /// First byte after the host.
+    end: u32,
     progress: &'a mut Progress,
 }
 
@@ -40,7 +42,7 @@ impl<const N: usize> Body for Forward<'_, N> {
             mut before,
             mut at,
         } = *self.progress;
-        let end = self.head.host_end;
+        let end = self.end;
         for _ in 0..LEAPS {
             if at.wrapping_add(word::BYTES) > end {
                 break;
@@ -99,6 +101,52 @@ impl<const N: usize> Body for Backward<'_, N> {
     }
 }
 
+/// Looks for the colon before the port, from the host's last byte.
+struct Port<'a, const N: usize> {
+    head: &'a Head<N>,
+    at: &'a mut u32,
+    /// Where the colon is; the host's end if there is none.
+    found: &'a mut u32,
+}
+
+impl<const N: usize> Body for Port<'_, N> {
+    /// One byte: more at a time would multiply the states that the verifier has to look at.
+    #[inline(always)]
+    fn run(&mut self, _: u32) -> bool {
+        if *self.at <= self.head.host_at {
+            return false;
+        }
+        *self.at = forget::<N>(self.at.wrapping_sub(1));
+        let byte = self.head.bytes[*self.at as usize & (N - 1)];
+        if byte == b':' {
+            *self.found = *self.at;
+        }
+        byte != b':' && byte != b']'
+    }
+}
+
+/// Where the host ends, without its port if the configuration ignores that.
+///
+/// Envoy, `HeaderUtility::getPortStart` (`source/common/http/header_utility.cc`): the port begins at the last colon, whatever follows,
+/// unless that is inside of brackets.
+#[inline(always)]
+fn end<const N: usize>(config: &RouteConfig, head: &Head<N>) -> u32 {
+    let mut found = head.host_end;
+    if config.options & option::IGNORE_PORT != 0 {
+        let mut at = head.host_end;
+        // The host is part of the head, and each iteration but the last consumes a byte.
+        repeat(
+            N as u32,
+            &mut Port {
+                head,
+                at: &mut at,
+                found: &mut found,
+            },
+        );
+    }
+    found
+}
+
 /// Index of the virtual host that serves the head's host.
 #[inline(always)]
 pub fn find<const N: usize>(image: &Image, config: &RouteConfig, head: &Head<N>) -> Option<u32> {
@@ -107,6 +155,7 @@ pub fn find<const N: usize>(image: &Image, config: &RouteConfig, head: &Head<N>)
         before: DEAD,
         at,
     };
+    let end = end(config, head);
     let mut forward = begin(config.hosts, head.host_at);
     // Here and below: the host is part of the head, and each iteration but the last consumes RUN bytes or more.
     repeat(
@@ -114,6 +163,7 @@ pub fn find<const N: usize>(image: &Image, config: &RouteConfig, head: &Head<N>)
         &mut Forward {
             image,
             head,
+            end,
             progress: &mut forward,
         },
     );
@@ -121,7 +171,7 @@ pub fn find<const N: usize>(image: &Image, config: &RouteConfig, head: &Head<N>)
     if exact != 0 {
         return Some(exact.wrapping_sub(1));
     }
-    let mut backward = begin(config.suffixes, head.host_end);
+    let mut backward = begin(config.suffixes, end);
     if config.suffixes != DEAD {
         repeat(
             N as u32 / RUN,

@@ -5,7 +5,7 @@
 
 use kmesh_api::Image;
 use kmesh_api::head::Head;
-use kmesh_api::route::VirtualHost;
+use kmesh_api::route::{RouteConfig, VirtualHost, option};
 
 use crate::automaton::{DEAD, leap, node, step};
 use crate::repeat::{Body, repeat};
@@ -109,4 +109,70 @@ pub fn candidates<const N: usize>(image: &Image, host: &VirtualHost, head: &Head
         literal: walk(image, host.paths, head),
         expressions: walk(image, host.expressions, head),
     }
+}
+
+/// Looks for what a normal path does not have.
+struct Judge<'a, const N: usize> {
+    head: &'a Head<N>,
+    options: u32,
+    at: &'a mut u32,
+    /// The byte before was a slash.
+    slash: &'a mut bool,
+    odd: &'a mut bool,
+}
+
+impl<const N: usize> Body for Judge<'_, N> {
+    /// One byte: more at a time would multiply the states that the verifier has to look at.
+    #[inline(always)]
+    fn run(&mut self, _: u32) -> bool {
+        if *self.at >= self.head.path_end {
+            return false;
+        }
+        let byte = self.head.bytes[*self.at as usize & (N - 1)];
+        let normal = match byte {
+            b'/' => self.options & option::SINGLE_SLASHES == 0 || !*self.slash,
+            b'%' => false,
+            b'.' => self.options & option::NORMAL_PATH == 0 || !*self.slash,
+            b'a'..=b'z'
+            | b'A'..=b'Z'
+            | b'0'..=b'9'
+            | b'_'
+            | b'~'
+            | b'!'
+            | b'$'
+            | b'&'..=b'-'
+            | b':'
+            | b';'
+            | b'='
+            | b'@' => true,
+            _ => self.options & option::NORMAL_PATH == 0,
+        };
+        *self.odd = !normal;
+        *self.slash = byte == b'/';
+        *self.at = forget::<N>(self.at.wrapping_add(1));
+        normal
+    }
+}
+
+/// Whether the path may become another one by what the listener asks for: then user space decides what it is.
+#[inline(always)]
+pub fn is_odd<const N: usize>(config: &RouteConfig, head: &Head<N>) -> bool {
+    let options = config.options & option::PATHS;
+    let mut odd = false;
+    if options != 0 {
+        let mut at = head.target_at;
+        let mut slash = false;
+        // The path is part of the head, and each iteration but the last consumes a byte.
+        repeat(
+            N as u32,
+            &mut Judge {
+                head,
+                options,
+                at: &mut at,
+                slash: &mut slash,
+                odd: &mut odd,
+            },
+        );
+    }
+    odd
 }

@@ -9,7 +9,7 @@ use hyper::{Method, Request, StatusCode, Version};
 use kmesh_api::Reason;
 use kmesh_api::limits::{CLUSTERS_MAX, ROUTES_MAX};
 use kmesh_api::listener::CLASS_ANCHORED;
-use kmesh_config::policy::{Fault, RoutePolicy};
+use kmesh_config::policy::{Fault, HttpOptions, RoutePolicy};
 use kmesh_orchestration::{Dice, balance, choose, listener};
 
 use super::anchor::Anchor;
@@ -36,13 +36,22 @@ impl Plan {
         &self.target.generation.policies.routes[self.route as usize]
     }
 
-    /// The next try's target: the same cluster, another turn of its endpoints.
-    pub(super) fn next(&self, node: &Node) -> Target {
+    /// The next try's target: the same cluster, another turn of its endpoints, and not one of those that were tried if `picks` turns
+    /// find another.
+    pub(super) fn next(&self, node: &Node, tried: &[u32], picks: u32) -> Target {
         let image = &self.target.generation.image;
         let cluster = &image.clusters[self.target.cluster as usize & (CLUSTERS_MAX - 1)];
-        let endpoint = balance::endpoint(cluster, &mut NodeDice(node));
+        let mut endpoint = self.target.endpoint;
+        for _ in 0..picks.max(1) {
+            if let Ok(drawn) = balance::endpoint(cluster, &mut NodeDice(node)) {
+                endpoint = drawn;
+            }
+            if !tried.contains(&endpoint) {
+                break;
+            }
+        }
         Target {
-            endpoint: endpoint.unwrap_or(self.target.endpoint),
+            endpoint,
             ..self.target.clone()
         }
     }
@@ -63,6 +72,14 @@ impl From<(StatusCode, &str)> for Refusal {
             fault: None,
         }
     }
+}
+
+/// What the listener at `original` asks for as a whole.
+pub(super) fn options(generation: &Generation, original: SocketAddr) -> Option<&HttpOptions> {
+    let image = &generation.image;
+    let number = listener::find(image, &original.into())?;
+    let target = listener::at(image, number).target;
+    generation.policies.route_configs.get(target as usize)
 }
 
 /// Decides, by the tables and the code that the kernel decides by.
@@ -121,10 +138,7 @@ pub(super) fn decide<B: Body>(
                 (Reason::Redirect | Reason::DirectResponse, Some(answer)) => local(answer, request),
                 _ => Reply::new(StatusCode::NOT_FOUND, ""),
             };
-            let options = generation
-                .policies
-                .route_configs
-                .get(governed.target as usize);
+            let options = options(&generation, original);
             let fault = options.and_then(|options| options.fault.clone());
             return Err(Refusal { reply, fault });
         }
@@ -146,6 +160,8 @@ pub(super) fn decide<B: Body>(
         target: Target {
             cluster: choice.cluster,
             endpoint: choice.endpoint,
+            original,
+            http2: request.version() == Version::HTTP_2,
             generation,
         },
     })
