@@ -1,7 +1,8 @@
 //! An HTTP/1 message head and what the scanner found in it.
 //!
 //! The struct lives in a map value, and the scanner keeps its own state in it too: what is read back from map memory is
-//! an unknown number to the verifier, so a loop over the bytes is checked once and not once per state.
+//! an unknown number to the verifier, so a loop over the bytes is checked once and not once per state. When the head is complete, the
+//! decision about it goes on in the same fields, for the same reason.
 
 use crate::limits::FOUND_MAX;
 
@@ -108,13 +109,13 @@ pub struct Head<const N: usize> {
     pub host_at: u32,
     /// First byte after the host.
     pub host_end: u32,
-    /// First byte of the current line, name or value.
+    /// First byte of the current line, name or value; of a complete head, where a walk over a part of it stands.
     pub mark: u32,
-    /// Automaton node of the current name or value.
+    /// Automaton node of the current name, value or walk.
     pub node: u32,
-    /// Node at the last byte of the value that was not white space.
+    /// Node at the last byte of the value that was not white space; of a walk, the node before.
     pub value_node: u32,
-    /// First byte after that byte.
+    /// First byte after that byte; of a walk, the first byte after the part.
     pub value_end: u32,
     /// Id of the current header's name, 0 = unknown.
     pub name: u32,
@@ -124,6 +125,12 @@ pub struct Head<const N: usize> {
     pub lines: u32,
     /// Response status code.
     pub status: u32,
+    /// What is left of the candidate routes by literal patterns: an index into [`crate::Image::candidates`] plus one, 0 = none.
+    pub literal: u32,
+    /// The same of those by regular expressions.
+    pub expressions: u32,
+    /// The route that took the request.
+    pub route: u32,
     /// Value of `content-length`.
     pub content_length: u64,
     /// Number of valid entries in `found`.
@@ -158,6 +165,9 @@ impl<const N: usize> Head<N> {
             joined: 0,
             lines: 0,
             status: 0,
+            literal: 0,
+            expressions: 0,
+            route: 0,
             content_length: 0,
             found_count: 0,
             connection_at: 0,

@@ -12,7 +12,6 @@ use kmesh_api::route::{
 use kmesh_api::{Image, Reason};
 
 use crate::balance::{self, Dice};
-use crate::path::Lists;
 use crate::repeat::{Body, repeat};
 use crate::{host, path, predicate};
 
@@ -39,14 +38,11 @@ pub struct Undecided {
 /// [`Undecided::route`] of a request that no route took.
 pub const NO_ROUTE: u32 = u32::MAX;
 
-/// Tries the candidate routes in configuration order: the lowest number of two ordered lists.
+/// Tries the candidate routes in configuration order: the lowest number of two ordered lists, which are the head's.
 struct Candidates<'a, const N: usize> {
     image: &'a Image,
-    head: &'a Head<N>,
+    head: &'a mut Head<N>,
     drawn: u32,
-    /// What is left of the lists.
-    lists: &'a mut Lists,
-    route: &'a mut u32,
 }
 
 /// The entry at the head of what is left of a list; greater than all routes if nothing is.
@@ -71,21 +67,21 @@ fn rest(list: u32, entry: u32) -> u32 {
 impl<const N: usize> Body for Candidates<'_, N> {
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        let literal = entry(self.image, self.lists.literal);
-        let expression = entry(self.image, self.lists.expressions);
+        let literal = entry(self.image, self.head.literal);
+        let expression = entry(self.image, self.head.expressions);
         let number = if literal & !CANDIDATE_LAST < expression & !CANDIDATE_LAST {
-            self.lists.literal = rest(self.lists.literal, literal);
+            self.head.literal = rest(self.head.literal, literal);
             literal & !CANDIDATE_LAST
         } else {
-            self.lists.expressions = rest(self.lists.expressions, expression);
+            self.head.expressions = rest(self.head.expressions, expression);
             expression & !CANDIDATE_LAST
         };
         let route = &self.image.routes[number as usize & (ROUTES_MAX - 1)];
         if predicate::all_hold(self.image, route, self.head, self.drawn) {
-            *self.route = number;
+            self.head.route = number;
             return false;
         }
-        self.lists.literal | self.lists.expressions != 0
+        self.head.literal | self.head.expressions != 0
     }
 }
 
@@ -97,7 +93,7 @@ impl<const N: usize> Body for Candidates<'_, N> {
 pub fn route<const N: usize>(
     image: &Image,
     route_config: u32,
-    head: &Head<N>,
+    head: &mut Head<N>,
     drawn: u32,
 ) -> Result<u32, Reason> {
     let config = &image.route_configs[route_config as usize & (ROUTE_CONFIGS_MAX - 1)];
@@ -105,25 +101,19 @@ pub fn route<const N: usize>(
         return Err(Reason::NoRoute);
     };
     let virtual_host = &image.virtual_hosts[host as usize & (VIRTUAL_HOSTS_MAX - 1)];
-    let mut lists = path::candidates(image, virtual_host, head);
-    let mut route = NO_ROUTE;
-    if lists.literal | lists.expressions != 0 {
+    path::candidates(image, virtual_host, head);
+    head.route = NO_ROUTE;
+    if head.literal | head.expressions != 0 {
         // Each iteration takes one entry, and the compiler refuses lists longer than the bound.
         repeat(
             2 * CANDIDATE_LIST_MAX,
-            &mut Candidates {
-                image,
-                head,
-                drawn,
-                lists: &mut lists,
-                route: &mut route,
-            },
+            &mut Candidates { image, head, drawn },
         );
     }
-    if route == NO_ROUTE {
+    if head.route == NO_ROUTE {
         Err(Reason::NoRoute)
     } else {
-        Ok(route)
+        Ok(head.route)
     }
 }
 
@@ -175,7 +165,7 @@ pub fn cluster<const N: usize>(
 pub fn decide<const N: usize>(
     image: &Image,
     route_config: u32,
-    head: &Head<N>,
+    head: &mut Head<N>,
     dice: &mut impl Dice,
 ) -> Result<Choice, Undecided> {
     let drawn = dice.random();
@@ -207,7 +197,7 @@ pub fn decide<const N: usize>(
 pub fn choose<const N: usize>(
     image: &Image,
     route_config: u32,
-    head: &Head<N>,
+    head: &mut Head<N>,
     dice: &mut impl Dice,
 ) -> Result<Choice, Undecided> {
     let drawn = dice.random();

@@ -16,33 +16,20 @@ const LEAPS: u32 = 4;
 /// Bytes that one iteration consumes singly.
 const RUN: u32 = 8;
 
-/// Progress of a walk; in memory, not in registers, for the verifier's sake.
-struct Progress {
-    node: u32,
-    /// The node before it: only what another character follows counts as a wildcard.
-    before: u32,
-    /// Where the walk stands in the head.
-    at: u32,
-}
-
-/// Goes from the host's first byte to its last: exact domains and prefixes.
+/// Goes from the host's first byte to its last: exact domains and prefixes. Where it stands is the head's `mark`, its nodes the head's
+/// `node` and `value_node`: the node before, since only what another character follows counts as a wildcard.
 struct Forward<'a, const N: usize> {
     image: &'a Image,
-    head: &'a Head<N>,
-    /// First byte after the host.
-    end: u32,
-    progress: &'a mut Progress,
+    head: &'a mut Head<N>,
 }
 
 impl<const N: usize> Body for Forward<'_, N> {
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        let Progress {
-            mut node,
-            mut before,
-            mut at,
-        } = *self.progress;
-        let end = self.end;
+        let mut node = self.head.node;
+        let mut before = self.head.value_node;
+        let mut at = self.head.mark;
+        let end = self.head.value_end;
         for _ in 0..LEAPS {
             if at.wrapping_add(word::BYTES) > end {
                 break;
@@ -65,7 +52,9 @@ impl<const N: usize> Body for Forward<'_, N> {
             node = step(self.image, node, byte);
             at = at.wrapping_add(1);
         }
-        *self.progress = Progress { node, before, at };
+        self.head.node = node;
+        self.head.value_node = before;
+        self.head.mark = at;
         at < end && node != DEAD
     }
 }
@@ -73,20 +62,16 @@ impl<const N: usize> Body for Forward<'_, N> {
 /// Goes from the host's last byte to its first: suffixes.
 struct Backward<'a, const N: usize> {
     image: &'a Image,
-    head: &'a Head<N>,
-    progress: &'a mut Progress,
+    head: &'a mut Head<N>,
 }
 
 impl<const N: usize> Body for Backward<'_, N> {
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        let Progress {
-            mut node,
-            mut before,
-            mut at,
-        } = *self.progress;
+        let mut node = self.head.node;
+        let mut before = self.head.value_node;
+        let mut at = forget::<N>(self.head.mark);
         let begin = self.head.host_at;
-        at = forget::<N>(at);
         for _ in 0..RUN {
             if at <= begin || node == DEAD {
                 break;
@@ -96,94 +81,96 @@ impl<const N: usize> Body for Backward<'_, N> {
             let byte = lower(self.head.bytes[at as usize & (N - 1)]);
             node = step(self.image, node, byte);
         }
-        *self.progress = Progress { node, before, at };
+        self.head.node = node;
+        self.head.value_node = before;
+        self.head.mark = at;
         at > begin && node != DEAD
     }
 }
 
-/// Looks for the colon before the port, from the host's last byte.
+/// Goes from the host's last byte to the colon before the port, or to what shows that there is none. It stands behind the next byte.
 struct Port<'a, const N: usize> {
-    head: &'a Head<N>,
-    at: &'a mut u32,
-    /// Where the colon is; the host's end if there is none.
-    found: &'a mut u32,
+    head: &'a mut Head<N>,
 }
 
 impl<const N: usize> Body for Port<'_, N> {
-    /// One byte: more at a time would multiply the states that the verifier has to look at.
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        if *self.at <= self.head.host_at {
-            return false;
+        let begin = self.head.host_at;
+        let mut at = forget::<N>(self.head.mark);
+        for _ in 0..LEAPS {
+            if at < begin.wrapping_add(word::BYTES) {
+                break;
+            }
+            let from = at.wrapping_sub(word::BYTES);
+            if !word::is_plain(word::load(self.head, from), false) {
+                break;
+            }
+            at = from;
         }
-        *self.at = forget::<N>(self.at.wrapping_sub(1));
-        let byte = self.head.bytes[*self.at as usize & (N - 1)];
-        if byte == b':' {
-            *self.found = *self.at;
+        at = forget::<N>(at);
+        let mut goes_on = true;
+        for _ in 0..RUN {
+            let before = at.wrapping_sub(1);
+            let byte = self.head.bytes[before as usize & (N - 1)];
+            if at <= begin || byte == b':' || byte == b']' {
+                goes_on = false;
+                break;
+            }
+            at = before;
         }
-        byte != b':' && byte != b']'
+        self.head.mark = at;
+        goes_on
     }
 }
 
-/// Where the host ends, without its port if the configuration ignores that.
+/// Finds where the host ends, without its port if the configuration ignores that: the head's `value_end`.
 ///
 /// Envoy, `HeaderUtility::getPortStart` (`source/common/http/header_utility.cc`): the port begins at the last colon, whatever follows,
 /// unless that is inside of brackets.
 #[inline(always)]
-fn end<const N: usize>(config: &RouteConfig, head: &Head<N>) -> u32 {
-    let mut found = head.host_end;
-    if config.options & option::IGNORE_PORT != 0 {
-        let mut at = head.host_end;
-        // The host is part of the head, and each iteration but the last consumes a byte.
-        repeat(
-            N as u32,
-            &mut Port {
-                head,
-                at: &mut at,
-                found: &mut found,
-            },
-        );
+fn find_end<const N: usize>(config: &RouteConfig, head: &mut Head<N>) {
+    head.value_end = head.host_end;
+    if config.options & option::IGNORE_PORT == 0 {
+        return;
     }
-    found
+    head.mark = head.host_end;
+    // The host is part of the head, and each iteration but the last consumes RUN bytes or more.
+    repeat(N as u32 / RUN, &mut Port { head });
+    let at = head.mark;
+    if at > head.host_at {
+        let colon = at.wrapping_sub(1);
+        if head.bytes[colon as usize & (N - 1)] == b':' {
+            head.value_end = colon;
+        }
+    }
 }
 
 /// Index of the virtual host that serves the head's host.
 #[inline(always)]
-pub fn find<const N: usize>(image: &Image, config: &RouteConfig, head: &Head<N>) -> Option<u32> {
-    let begin = |node, at| Progress {
-        node,
-        before: DEAD,
-        at,
-    };
-    let end = end(config, head);
-    let mut forward = begin(config.hosts, head.host_at);
+pub fn find<const N: usize>(
+    image: &Image,
+    config: &RouteConfig,
+    head: &mut Head<N>,
+) -> Option<u32> {
+    find_end(config, head);
+    head.node = config.hosts;
+    head.value_node = DEAD;
+    head.mark = head.host_at;
     // Here and below: the host is part of the head, and each iteration but the last consumes RUN bytes or more.
-    repeat(
-        N as u32 / RUN,
-        &mut Forward {
-            image,
-            head,
-            end,
-            progress: &mut forward,
-        },
-    );
-    let exact = node(image, forward.node).end;
+    repeat(N as u32 / RUN, &mut Forward { image, head });
+    let exact = node(image, head.node).end;
     if exact != 0 {
         return Some(exact.wrapping_sub(1));
     }
-    let mut backward = begin(config.suffixes, end);
+    let prefix = node(image, head.value_node).pass;
+    head.value_node = DEAD;
     if config.suffixes != DEAD {
-        repeat(
-            N as u32 / RUN,
-            &mut Backward {
-                image,
-                head,
-                progress: &mut backward,
-            },
-        );
+        head.node = config.suffixes;
+        head.mark = head.value_end;
+        repeat(N as u32 / RUN, &mut Backward { image, head });
     }
-    let suffix = node(image, backward.before).pass;
-    let prefix = node(image, forward.before).pass;
+    let suffix = node(image, head.value_node).pass;
     let found = if suffix != 0 {
         suffix
     } else if prefix != 0 {

@@ -70,7 +70,7 @@ pub(crate) fn decide_pool(
     if governed.class != CLASS_ANCHORED {
         return Err(Reason::NoListener);
     }
-    let choice = decide(image, governed.target, &client.head, &mut KernelDice)
+    let choice = decide(image, governed.target, &mut client.head, &mut KernelDice)
         .map_err(|undecided| undecided.reason)?;
     let endpoint = image.endpoints[choice.endpoint as usize & (ENDPOINTS_MAX - 1)].id;
     if generation::current(image) != generation {

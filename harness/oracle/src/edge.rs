@@ -184,7 +184,7 @@ pub fn first_head(image: &Image, bytes: &[u8], cuts: &[usize]) -> String {
         }
     }
     let complete = outcome == Outcome::Complete;
-    let decision = complete.then(|| decide(image, 0, &head, &mut ScriptedDice::default()));
+    let decision = complete.then(|| decide(image, 0, &mut head, &mut ScriptedDice::default()));
     let marks = (head.end, head.flags, head.content_length);
     format!("{outcome:?} {:?} {decision:?}", complete.then_some(marks))
 }

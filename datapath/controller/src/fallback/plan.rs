@@ -112,7 +112,7 @@ pub(super) fn decide<B: Body>(
         return Err((StatusCode::NOT_FOUND, "").into());
     }
     let image = &*generation.image;
-    let scanned = scan_request(image, request).map_err(|reason| match reason {
+    let mut scanned = scan_request(image, request).map_err(|reason| match reason {
         Reason::HeadTooLong | Reason::TooManyHeaders => {
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "")
         }
@@ -123,7 +123,7 @@ pub(super) fn decide<B: Body>(
         .filter(|governed| governed.class == CLASS_ANCHORED)
         .ok_or((StatusCode::NOT_FOUND, ""))?;
     let upgrade = request.headers().get(UPGRADE);
-    let chosen = choose(image, governed.target, &scanned.head, dice);
+    let chosen = choose(image, governed.target, &mut scanned.head, dice);
     let choice = match chosen {
         Ok(choice) => choice,
         Err(_) if upgrade.is_some() => return Err((StatusCode::FORBIDDEN, "").into()),
