@@ -1,8 +1,7 @@
 //! An HTTP/1 message head and what the scanner found in it.
 //!
-//! The struct lives in a map value, and the scanner keeps its own state in it too: what is read back from map memory is
-//! an unknown number to the verifier, so a loop over the bytes is checked once and not once per state. When the head is complete, the
-//! decision about it goes on in the same fields, for the same reason.
+//! The struct lives in a map value, and the scanner and the decision keep their own state in it too: what is read back from map
+//! memory is an unknown number to the verifier, so a loop over the bytes is checked once and not once per state.
 
 use crate::limits::FOUND_MAX;
 
@@ -81,6 +80,30 @@ impl Found {
     pub const SEVERAL: u32 = u32::MAX;
 }
 
+/// Where the decision on a head stands: the business of `kmesh_orchestration::decide`, but stored, for the scanner's reason.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Walk {
+    /// The number that a header's digits make.
+    pub number: u64,
+    /// The node that a walk has come to.
+    pub node: u32,
+    /// The node before it.
+    pub before: u32,
+    /// Where the walk stands in the head; of a header, the entry in [`Head::found`] plus one.
+    pub at: u32,
+    /// First byte after what a walk goes over.
+    pub end: u32,
+    /// What a walk or a search has found out.
+    pub known: u32,
+    /// What is left of the candidates by literal patterns: an index into `Image::candidates` plus one, 0 = nothing.
+    pub literal: u32,
+    /// The same by regular expressions.
+    pub expressions: u32,
+    /// Padding; zero.
+    pub reserved: u32,
+}
+
 /// A message head of at most `N` bytes (a power of two) and what was found in it.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -109,13 +132,13 @@ pub struct Head<const N: usize> {
     pub host_at: u32,
     /// First byte after the host.
     pub host_end: u32,
-    /// First byte of the current line, name or value; of a complete head, where a walk over a part of it stands.
+    /// First byte of the current line, name or value.
     pub mark: u32,
-    /// Automaton node of the current name, value or walk.
+    /// Automaton node of the current name or value.
     pub node: u32,
-    /// Node at the last byte of the value that was not white space; of a walk, the node before.
+    /// Node at the last byte of the value that was not white space.
     pub value_node: u32,
-    /// First byte after that byte; of a walk, the first byte after the part.
+    /// First byte after that byte.
     pub value_end: u32,
     /// Id of the current header's name, 0 = unknown.
     pub name: u32,
@@ -125,18 +148,14 @@ pub struct Head<const N: usize> {
     pub lines: u32,
     /// Response status code.
     pub status: u32,
-    /// What is left of the candidate routes by literal patterns: an index into [`crate::Image::candidates`] plus one, 0 = none.
-    pub literal: u32,
-    /// The same of those by regular expressions.
-    pub expressions: u32,
-    /// The route that took the request.
-    pub route: u32,
     /// Value of `content-length`.
     pub content_length: u64,
     /// Number of valid entries in `found`.
     pub found_count: u32,
     /// Where the value of the last `connection` line stands; 0 = none yet. A second line is left to user space.
     pub connection_at: u32,
+    /// The decision's own memory.
+    pub walk: Walk,
     /// The headers that the configuration asks about, in order.
     pub found: [Found; FOUND_MAX],
 }
@@ -165,12 +184,20 @@ impl<const N: usize> Head<N> {
             joined: 0,
             lines: 0,
             status: 0,
-            literal: 0,
-            expressions: 0,
-            route: 0,
             content_length: 0,
             found_count: 0,
             connection_at: 0,
+            walk: Walk {
+                number: 0,
+                node: 0,
+                before: 0,
+                at: 0,
+                end: 0,
+                known: 0,
+                literal: 0,
+                expressions: 0,
+                reserved: 0,
+            },
             found: [Found {
                 name: 0,
                 value: 0,

@@ -134,10 +134,8 @@ pub struct Seam {
     pub key: FlowKey,
     /// The leaseholder's flow.
     pub client: FlowKey,
-    /// Ethernet header of what leaves.
-    pub ethernet: [u8; 14],
-    /// Padding; zero.
-    pub reserved: [u8; 2],
+    /// Ethernet header of what leaves: two bytes without meaning, then 14 of it, so that what follows them in a packet is aligned.
+    pub ethernet: [u32; 4],
     /// What the server expects next.
     pub next_out: u32,
     /// The server's next byte that nobody has.

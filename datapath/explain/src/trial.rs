@@ -60,7 +60,7 @@ impl Trial {
             Length::Chunked => 0,
             Length::Unknown(reason) => return undecided(Verdict::Refused(reason as u32)),
         };
-        let verdict = match choose(image, route_config, &mut head, dice) {
+        let verdict = match choose(image, route_config, &mut *head, dice) {
             Ok(choice) => Verdict::Chosen(choice),
             Err(undecided) => match undecided.reason {
                 Reason::NoRoute => Verdict::NoRoute,

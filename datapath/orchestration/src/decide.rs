@@ -12,6 +12,7 @@ use kmesh_api::route::{
 use kmesh_api::{Image, Reason};
 
 use crate::balance::{self, Dice};
+use crate::memory::{read, write};
 use crate::repeat::{Body, repeat};
 use crate::{host, path, predicate};
 
@@ -38,11 +39,13 @@ pub struct Undecided {
 /// [`Undecided::route`] of a request that no route took.
 pub const NO_ROUTE: u32 = u32::MAX;
 
-/// Tries the candidate routes in configuration order: the lowest number of two ordered lists, which are the head's.
+/// Tries the candidate routes in configuration order: the lowest number of two ordered lists.
 struct Candidates<'a, const N: usize> {
     image: &'a Image,
     head: &'a mut Head<N>,
     drawn: u32,
+    /// The route that takes the request, or [`NO_ROUTE`].
+    route: &'a mut u32,
 }
 
 /// The entry at the head of what is left of a list; greater than all routes if nothing is.
@@ -67,21 +70,24 @@ fn rest(list: u32, entry: u32) -> u32 {
 impl<const N: usize> Body for Candidates<'_, N> {
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        let literal = entry(self.image, self.head.literal);
-        let expression = entry(self.image, self.head.expressions);
+        let (left, others) = (
+            read(&self.head.walk.literal),
+            read(&self.head.walk.expressions),
+        );
+        let (literal, expression) = (entry(self.image, left), entry(self.image, others));
         let number = if literal & !CANDIDATE_LAST < expression & !CANDIDATE_LAST {
-            self.head.literal = rest(self.head.literal, literal);
+            write(&mut self.head.walk.literal, rest(left, literal));
             literal & !CANDIDATE_LAST
         } else {
-            self.head.expressions = rest(self.head.expressions, expression);
+            write(&mut self.head.walk.expressions, rest(others, expression));
             expression & !CANDIDATE_LAST
         };
         let route = &self.image.routes[number as usize & (ROUTES_MAX - 1)];
         if predicate::all_hold(self.image, route, self.head, self.drawn) {
-            self.head.route = number;
+            *self.route = number;
             return false;
         }
-        self.head.literal | self.head.expressions != 0
+        read(&self.head.walk.literal) | read(&self.head.walk.expressions) != 0
     }
 }
 
@@ -102,18 +108,23 @@ pub fn route<const N: usize>(
     };
     let virtual_host = &image.virtual_hosts[host as usize & (VIRTUAL_HOSTS_MAX - 1)];
     path::candidates(image, virtual_host, head);
-    head.route = NO_ROUTE;
-    if head.literal | head.expressions != 0 {
+    let mut route = NO_ROUTE;
+    if read(&head.walk.literal) | read(&head.walk.expressions) != 0 {
         // Each iteration takes one entry, and the compiler refuses lists longer than the bound.
         repeat(
             2 * CANDIDATE_LIST_MAX,
-            &mut Candidates { image, head, drawn },
+            &mut Candidates {
+                image,
+                head,
+                drawn,
+                route: &mut route,
+            },
         );
     }
-    if head.route == NO_ROUTE {
+    if route == NO_ROUTE {
         Err(Reason::NoRoute)
     } else {
-        Ok(head.route)
+        Ok(route)
     }
 }
 
@@ -127,7 +138,7 @@ pub fn route<const N: usize>(
 pub fn cluster<const N: usize>(
     image: &Image,
     route: &Route,
-    head: &Head<N>,
+    head: &mut Head<N>,
     drawn: u32,
 ) -> Result<u32, Reason> {
     match route.action {
@@ -227,7 +238,7 @@ fn passed(route: &Route) -> Reason {
 fn draw<const N: usize>(
     image: &Image,
     number: u32,
-    head: &Head<N>,
+    head: &mut Head<N>,
     drawn: u32,
     dice: &mut impl Dice,
 ) -> Result<Choice, Undecided> {

@@ -10,6 +10,7 @@ pub mod decide;
 pub mod host;
 pub mod http1;
 pub mod listener;
+pub mod memory;
 pub mod path;
 mod predicate;
 pub mod repeat;

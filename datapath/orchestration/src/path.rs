@@ -9,28 +9,37 @@ use kmesh_api::route::{RouteConfig, VirtualHost, option};
 
 use crate::automaton::{DEAD, leap, node, step};
 use crate::http1::bytes::{NORMAL, is};
+use crate::memory::{read, write};
 use crate::repeat::{Body, repeat};
-use crate::word::{self, forget};
+use crate::word;
 
 /// Longest stretch that one iteration leaps, in words, before it goes byte by byte.
 const LEAPS: u32 = 4;
 /// Bytes that one iteration consumes singly: most paths are done in one.
 const RUN: u32 = 16;
 
-/// Goes from the path's first byte to its last, or to where no pattern goes on: that is the head's `mark`, and the node there its
-/// `node`.
 struct Walk<'a, const N: usize> {
     image: &'a Image,
     head: &'a mut Head<N>,
 }
 
+impl<const N: usize> Walk<'_, N> {
+    /// Goes on to `node` with `bytes` bytes.
+    #[inline(always)]
+    fn go(&mut self, node: u32, bytes: u32) {
+        let walk = &mut self.head.walk;
+        let at = read(&walk.at);
+        write(&mut walk.node, node);
+        write(&mut walk.at, at.wrapping_add(bytes));
+    }
+}
+
 impl<const N: usize> Body for Walk<'_, N> {
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        let mut here = self.head.node;
-        let mut at = self.head.mark;
         let end = self.head.path_end;
         for _ in 0..LEAPS {
+            let (here, at) = (read(&self.head.walk.node), read(&self.head.walk.at));
             if at.wrapping_add(word::BYTES) > end {
                 break;
             }
@@ -38,52 +47,50 @@ impl<const N: usize> Body for Walk<'_, N> {
             if next == DEAD {
                 break;
             }
-            here = next;
-            at = at.wrapping_add(word::BYTES);
+            self.go(next, word::BYTES);
         }
-        at = forget::<N>(at);
-        let mut goes_on = true;
         for _ in 0..RUN {
-            let next = step(self.image, here, self.head.bytes[at as usize & (N - 1)]);
-            if at >= end || next == DEAD {
-                goes_on = false;
-                break;
+            let (here, at) = (read(&self.head.walk.node), read(&self.head.walk.at));
+            if at >= end {
+                write(&mut self.head.walk.known, node(self.image, here).end);
+                return false;
             }
-            here = next;
-            at = at.wrapping_add(1);
+            let next = step(self.image, here, self.head.bytes[at as usize & (N - 1)]);
+            if next == DEAD {
+                write(&mut self.head.walk.known, node(self.image, here).pass);
+                return false;
+            }
+            self.go(next, 1);
         }
-        self.head.node = here;
-        self.head.mark = at;
-        goes_on
+        true
     }
 }
 
-/// Where the walk over the path from `root` ends: the list there, an index into [`Image::candidates`] plus one, 0 = none.
+/// Where the walk over the path from `root` ends: the list there.
 #[inline(always)]
 fn walk<const N: usize>(image: &Image, root: u32, head: &mut Head<N>) -> u32 {
     if root == DEAD {
         return 0;
     }
-    head.node = root;
-    head.mark = head.target_at;
+    let begin = head.target_at;
+    write(&mut head.walk.node, root);
+    write(&mut head.walk.at, begin);
+    write(&mut head.walk.known, 0);
     // The path is part of the head and ends before it, so N / RUN iterations see its end.
     repeat(N as u32 / RUN, &mut Walk { image, head });
-    let last = node(image, head.node);
-    if head.mark >= head.path_end {
-        last.end
-    } else {
-        last.pass
-    }
+    read(&head.walk.known)
 }
 
-/// Finds the candidates for the head's path (without query): the head's `literal` and `expressions`.
+/// Learns the candidates for the head's path (without query): [`kmesh_api::head::Walk::literal`] and `expressions`.
 #[inline(always)]
 pub fn candidates<const N: usize>(image: &Image, host: &VirtualHost, head: &mut Head<N>) {
-    head.literal = walk(image, host.paths, head);
-    head.expressions = walk(image, host.expressions, head);
+    let literal = walk(image, host.paths, head);
+    write(&mut head.walk.literal, literal);
+    let expressions = walk(image, host.expressions, head);
+    write(&mut head.walk.expressions, expressions);
 }
 
-/// Goes from the path's first byte to its last, or to what a normal path does not have: that is the head's `mark`.
+/// Goes from the path's first byte to its last, or to what a normal path does not have.
 struct Judge<'a, const N: usize> {
     head: &'a mut Head<N>,
     options: u32,
@@ -93,8 +100,8 @@ impl<const N: usize> Body for Judge<'_, N> {
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
         let end = self.head.path_end;
-        let mut at = self.head.mark;
         for _ in 0..LEAPS {
+            let at = read(&self.head.walk.at);
             if at.wrapping_add(word::BYTES) > end {
                 break;
             }
@@ -104,19 +111,16 @@ impl<const N: usize> Body for Judge<'_, N> {
             if !word::is_plain(word, true) || word::after_slash(word, before) != 0 {
                 break;
             }
-            at = at.wrapping_add(word::BYTES);
+            write(&mut self.head.walk.at, at.wrapping_add(word::BYTES));
         }
-        at = forget::<N>(at);
-        let mut goes_on = true;
         for _ in 0..RUN {
+            let at = read(&self.head.walk.at);
             if at >= end || !self.is_normal(at) {
-                goes_on = false;
-                break;
+                return false;
             }
-            at = at.wrapping_add(1);
+            write(&mut self.head.walk.at, at.wrapping_add(1));
         }
-        self.head.mark = at;
-        goes_on
+        true
     }
 }
 
@@ -127,24 +131,13 @@ impl<const N: usize> Judge<'_, N> {
         let byte = self.head.bytes[at as usize & (N - 1)];
         // The path is behind a method.
         let before = self.head.bytes[at.wrapping_sub(1) as usize & (N - 1)];
-        let asked = if byte == b'/' {
-            if before == b'/' {
-                option::SINGLE_SLASHES
-            } else {
-                0
-            }
-        } else if byte == b'%' {
-            option::PATHS
-        } else if byte == b'.' {
-            if before == b'/' {
-                option::NORMAL_PATH
-            } else {
-                0
-            }
-        } else if is(byte, NORMAL) {
-            0
-        } else {
-            option::NORMAL_PATH
+        let asked = match byte {
+            b'/' if before == b'/' => option::SINGLE_SLASHES,
+            b'.' if before == b'/' => option::NORMAL_PATH,
+            b'/' | b'.' => 0,
+            b'%' => option::PATHS,
+            _ if is(byte, NORMAL) => 0,
+            _ => option::NORMAL_PATH,
         };
         self.options & asked == 0
     }
@@ -157,8 +150,9 @@ pub fn is_odd<const N: usize>(config: &RouteConfig, head: &mut Head<N>) -> bool 
     if options == 0 {
         return false;
     }
-    head.mark = head.target_at;
+    let begin = head.target_at;
+    write(&mut head.walk.at, begin);
     // The path is part of the head and ends before it, so N / RUN iterations see its end.
     repeat(N as u32 / RUN, &mut Judge { head, options });
-    head.mark < head.path_end
+    read(&head.walk.at) < head.path_end
 }

@@ -46,7 +46,7 @@ pub fn cases() -> Vec<Case> {
     LISTS.iter().flat_map(|list| list_cases(list)).collect()
 }
 
-pub(crate) fn list_cases(list: &str) -> Vec<Case> {
+fn list_cases(list: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for line in list.lines() {
         if let Some(id) = line.strip_prefix("# ") {
@@ -184,7 +184,7 @@ pub fn first_head(image: &Image, bytes: &[u8], cuts: &[usize]) -> String {
         }
     }
     let complete = outcome == Outcome::Complete;
-    let decision = complete.then(|| decide(image, 0, &mut head, &mut ScriptedDice::default()));
+    let decision = complete.then(|| decide(image, 0, &mut *head, &mut ScriptedDice::default()));
     let marks = (head.end, head.flags, head.content_length);
     format!("{outcome:?} {:?} {decision:?}", complete.then_some(marks))
 }

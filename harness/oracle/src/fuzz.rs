@@ -170,7 +170,7 @@ fn any_tables(image: &mut Image, seed: [u8; 8], request: &[u8]) {
     let _ = decide(
         image,
         next() as u32,
-        &mut head,
+        &mut *head,
         &mut ScriptedDice::new([next() as u32, 7]),
     );
 }

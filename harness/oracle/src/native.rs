@@ -56,7 +56,7 @@ impl<'i> Native<'i> {
         if let Length::Unknown(reason) = request_length(&self.head) {
             return Verdict::Refused(reason as u32);
         }
-        match decide(self.image, route_config, &mut self.head, dice) {
+        match decide(self.image, route_config, &mut *self.head, dice) {
             Ok(choice) => Verdict::Chosen(choice),
             Err(undecided) => Verdict::undecided(undecided.reason as u32, undecided.route),
         }

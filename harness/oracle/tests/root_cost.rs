@@ -1,6 +1,6 @@
-//! Verified instructions and stack frames of every program are the recorded ones (`golden/cost.txt`), to the digit.
+//! Verified instructions and stack frames of every program are the recorded ones (`golden/cost.txt`), or less.
 //!
-//! They are one kernel's: on another release this test says so and compares nothing.
+//! They are those of one kernel series: on another this test says so and holds the programs against the limits only.
 //! `BLESS=1 cargo test -p kmesh-oracle --features kernel --test root_cost` records anew.
 #![cfg(feature = "kernel")]
 
@@ -12,8 +12,10 @@ use std::path::Path;
 use kmesh_oracle::cost::costs;
 use support::root;
 
-/// What the kernel's verifier follows at most, instructions.
-const VERIFIED_MAX: u32 = 1_000_000;
+/// Instructions that the verifier may follow in one program, of the million that it gives up at: other kernels follow more.
+const VERIFIED_MAX: u32 = 250_000;
+/// One part in this many that a program may cost more than recorded: verifiers of one series differ a little.
+const TOLERATED: u32 = 20;
 /// Stack of a call chain, bytes.
 const STACK_MAX: u32 = 512;
 
@@ -24,12 +26,10 @@ fn programs_cost_what_is_recorded() {
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/cost.txt");
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut now = format!("kernel {}\n", release.trim());
+    let series = release.split('.').take(2).collect::<Vec<_>>().join(".");
+    let mut now = format!("kernel {series}\n");
     for cost in costs().unwrap() {
-        assert!(
-            cost.verified < VERIFIED_MAX / 2,
-            "{cost:?} is near the limit"
-        );
+        assert!(cost.verified < VERIFIED_MAX, "{cost:?} is near the limit");
         assert!(
             cost.frame + cost.deepest <= STACK_MAX,
             "{cost:?} is near the limit"
@@ -49,16 +49,27 @@ fn programs_cost_what_is_recorded() {
     let (kernel, _) = recorded.split_once('\n').unwrap();
     if !now.starts_with(kernel) {
         eprintln!(
-            "SKIP programs_cost_what_is_recorded: the figures are of {kernel}, this is {}",
-            release.trim()
+            "SKIP programs_cost_what_is_recorded: the figures are of {kernel}, this is {series}"
         );
         return;
     }
-    for (now, recorded) in now.lines().zip(recorded.lines()) {
-        assert_eq!(
-            now, recorded,
-            "left is what it costs now; BLESS=1 if that is meant"
-        );
-    }
+    let figures = |line: &str| -> Vec<u32> {
+        line.split(|c: char| !c.is_ascii_digit())
+            .filter_map(|word| word.parse().ok())
+            .collect()
+    };
     assert_eq!(now.lines().count(), recorded.lines().count());
+    for (now, recorded) in now.lines().zip(recorded.lines()).skip(1) {
+        let ((program, costs), (before, past)) = (
+            now.split_once(": ").unwrap(),
+            recorded.split_once(": ").unwrap(),
+        );
+        assert_eq!(program, before);
+        for (cost, past) in figures(costs).into_iter().zip(figures(past)) {
+            assert!(
+                cost <= past + past / TOLERATED,
+                "{program} costs {costs}, and {past} was recorded; BLESS=1 if that is meant"
+            );
+        }
+    }
 }

@@ -7,6 +7,7 @@ use kmesh_api::pool::{PoolKey, Upstream};
 use kmesh_api::splice::{ANCHOR, Flow, FlowKey, Offsets, Seam, framing};
 
 use kmesh_orchestration::http1::begin_response;
+use kmesh_orchestration::memory::assign;
 use kmesh_orchestration::slot;
 
 use super::flow::{before, copy_to_anchor, locked, seam};
@@ -212,7 +213,7 @@ fn acknowledge_anchor(packet: &mut Packet, flow: &mut Flow) {
 /// The seam of a taken slot is the client's.
 #[inline(always)]
 fn occupy(seam: &mut Seam, key: &FlowKey) {
-    seam.client = *key;
+    assign(&mut seam.client, key);
     seam.framing = framing::HEAD;
     seam.framed = seam.next_in;
     seam.complete = 0;

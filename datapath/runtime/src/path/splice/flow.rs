@@ -2,6 +2,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_spin_lock, bpf_spin_unlock};
 use kmesh_api::splice::{Flow, FlowKey, Offsets, Peer, Seam};
+use kmesh_orchestration::memory::assign;
 
 use super::packet::Packet;
 use super::plan::Plan;
@@ -87,10 +88,10 @@ pub(super) fn to_upstream(packet: &mut Packet, flow: &Flow, by: &Offsets, seam: 
     let plan = &mut packet.plan;
     outward(plan, by);
     plan.window = window;
-    plan.from = seam.key.local;
-    plan.to = seam.key.remote;
+    assign(&mut plan.from, &seam.key.local);
+    assign(&mut plan.to, &seam.key.remote);
     plan.has_ethernet = 1;
-    plan.ethernet = seam.ethernet;
+    assign(&mut plan.ethernet, &seam.ethernet);
     go::ON
 }
 
@@ -99,8 +100,8 @@ pub(super) fn to_upstream(packet: &mut Packet, flow: &Flow, by: &Offsets, seam: 
 fn anchored(plan: &mut Plan, window: u32, flow: &Flow, by: &Offsets) {
     outward(plan, by);
     plan.window = window;
-    plan.from = flow.anchor.remote;
-    plan.to = flow.anchor.local;
+    assign(&mut plan.from, &flow.anchor.remote);
+    assign(&mut plan.to, &flow.anchor.local);
 }
 
 /// Sends a client's packet to its anchor.
@@ -133,8 +134,8 @@ pub(super) fn from_upstream(
     let plan = &mut packet.plan;
     inward(plan, by);
     plan.window = window >> (flow.scale_in & 15);
-    plan.from = key.remote;
-    plan.to = key.local;
+    assign(&mut plan.from, &key.remote);
+    assign(&mut plan.to, &key.local);
     go::ON
 }
 
@@ -145,7 +146,7 @@ pub(super) fn from_anchor(packet: &mut Packet, key: &FlowKey, by: &Offsets) -> i
     let plan = &mut packet.plan;
     inward(plan, by);
     plan.window = window;
-    plan.from = key.remote;
-    plan.to = key.local;
+    assign(&mut plan.from, &key.remote);
+    assign(&mut plan.to, &key.local);
     go::BACK
 }

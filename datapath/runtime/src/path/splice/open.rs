@@ -7,6 +7,7 @@ use kmesh_api::pod::{Anchored, AnchoredKey};
 use kmesh_api::pool::bpf_spin_lock;
 use kmesh_api::splice::{ANCHOR, Flow, FlowKey, Offsets, Peer, SACK, SCALING, TIMESTAMPS};
 use kmesh_api::{Address, Reason};
+use kmesh_orchestration::memory::assign;
 
 use super::flow::{flow, peer, seam, to_anchor};
 use super::packet::{Packet, flag};
@@ -140,9 +141,9 @@ fn enter(packet: &Packet, client: &Client) -> bool {
     flow.open = 0;
     flow.closing = 0;
     entry.key.pod = client.pod;
-    entry.key.client = flow_of(entry).anchor.remote;
+    assign(&mut entry.key.client, &flow.anchor.remote);
     entry.anchored.cookie = client.cookie;
-    entry.anchored.original = client.original;
+    assign(&mut entry.anchored.original, &client.original);
     entry.anchored.device = key.device;
     FLOWS.insert(key, flow_of(entry), 0).is_ok()
         && ANCHORED.insert(entry.key, entry.anchored, 0).is_ok()
@@ -152,11 +153,11 @@ fn enter(packet: &Packet, client: &Client) -> bool {
 #[inline(always)]
 fn anchor_connection(key: &FlowKey, client: &Client, entry: &mut Entry) -> bool {
     entry.peer.slot = ANCHOR;
-    entry.peer.client = *key;
+    assign(&mut entry.peer.client, key);
     let anchor = &mut flow_of(entry).anchor;
     anchor.device = key.device;
-    anchor.local = client.anchor;
-    anchor.remote.ip_be = key.remote.ip_be;
+    assign(&mut anchor.local, &client.anchor);
+    assign(&mut anchor.remote.ip_be, &key.remote.ip_be);
     for i in 0..PORT_TRIES {
         // From the client's own port on, in steps that meet every port.
         let port = key.local.port.wrapping_add(i * 8191) & 0xffff;
@@ -183,8 +184,8 @@ fn upstream(packet: &Packet, slot: u32, cookie: u64) -> i32 {
         return NEXT;
     };
     let options = &packet.options;
-    seam.key = *key;
-    seam.ethernet = packet.ethernet();
+    assign(&mut seam.key, key);
+    assign(&mut seam.ethernet, &packet.ethernet());
     seam.next_out = packet.sequence().wrapping_add(1);
     seam.next_in = 0;
     seam.time_seen = 0;

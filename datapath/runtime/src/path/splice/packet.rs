@@ -436,21 +436,17 @@ impl Packet {
         self.write_word(at, word);
     }
 
-    /// The Ethernet header.
+    /// The Ethernet header, behind AT bytes.
     #[inline(always)]
-    pub(super) fn ethernet(&self) -> [u8; 14] {
-        let mut header = [0; 14];
-        for (i, byte) in header.iter_mut().enumerate() {
-            *byte = self.bytes[AT as usize + i];
-        }
-        header
+    pub(super) fn ethernet(&self) -> [u32; 4] {
+        [self.word(0), self.word(4), self.word(8), self.word(12)]
     }
 
     /// Sets it.
     #[inline(always)]
-    pub(super) fn set_ethernet(&mut self, header: &[u8; 14]) {
-        for (i, byte) in header.iter().enumerate() {
-            self.bytes[AT as usize + i] = *byte;
+    pub(super) fn set_ethernet(&mut self, header: &[u32; 4]) {
+        for i in 0..4 {
+            self.write_word(i * 4, header[i as usize]);
         }
     }
 

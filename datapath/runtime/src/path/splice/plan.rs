@@ -30,8 +30,7 @@ pub struct Plan {
     /// 1: `ethernet` is set.
     pub has_ethernet: u32,
     /// The Ethernet header.
-    pub ethernet: [u8; 14],
-    reserved: [u8; 2],
+    pub ethernet: [u32; 4],
 }
 
 impl Packet {

@@ -10,13 +10,13 @@ use kmesh_api::splice::Flow;
 use kmesh_api::{Image, Reason};
 use kmesh_orchestration::http1::chunked::{self, Followed, Source};
 use kmesh_orchestration::http1::{Length, Outcome, begin_request, request_length, scan};
+use kmesh_orchestration::memory::{assign, read, write};
 use kmesh_orchestration::slot;
 
 use super::cut::cut;
 use super::exchange::{held, lease};
 use super::packet::Packet;
 use super::server::dead;
-use super::work::{known, learn};
 use crate::counter::count;
 use crate::exchange::decide_pool;
 use crate::generation;
@@ -86,14 +86,14 @@ fn way(packet: &mut Packet, flow: &mut Flow, client: &mut Client, at: u32) -> Wa
     if begins && at != 0 {
         return lose(client, Reason::Pipelined);
     }
-    learn(&mut packet.work.at, at);
-    learn(&mut packet.work.begins, u32::from(begins));
-    learn(&mut packet.work.from, at);
+    write(&mut packet.work.at, at);
+    write(&mut packet.work.begins, u32::from(begins));
+    write(&mut packet.work.from, at);
     if !is_body && let Err(way) = head(packet, flow, client) {
         return way;
     }
     let end = follow(packet, client);
-    let begins = known(&packet.work.begins) != 0;
+    let begins = read(&packet.work.begins) != 0;
     let Some(end) = end else {
         return if begins {
             lose(client, Reason::TransferEncoding)
@@ -108,11 +108,11 @@ fn way(packet: &mut Packet, flow: &mut Flow, client: &mut Client, at: u32) -> Wa
         if !tail(packet, client, end) {
             client.remaining = packet.work.remaining;
             client.following = packet.work.following;
-            client.chunks = packet.work.chunks;
+            assign(&mut client.chunks, &packet.work.chunks);
             return left(client);
         }
     }
-    if known(&packet.work.begins) == 0 {
+    if read(&packet.work.begins) == 0 {
         sent(flow, client);
         return Way::Holder;
     }
@@ -134,8 +134,8 @@ fn way(packet: &mut Packet, flow: &mut Flow, client: &mut Client, at: u32) -> Wa
 fn follow(packet: &mut Packet, client: &mut Client) -> Option<u32> {
     packet.work.remaining = client.remaining;
     packet.work.following = client.following;
-    packet.work.chunks = client.chunks;
-    let from = known(&packet.work.from);
+    assign(&mut packet.work.chunks, &client.chunks);
+    let from = read(&packet.work.from);
     let length = packet.length;
     if client.following == 0 {
         let new = u64::from(length.wrapping_sub(from));
@@ -164,13 +164,13 @@ fn follow(packet: &mut Packet, client: &mut Client) -> Option<u32> {
 /// What becomes of the packet, if the head does not end in it or nothing can be made of it.
 #[inline(always)]
 fn head(packet: &mut Packet, flow: &mut Flow, client: &mut Client) -> Result<(), Way> {
-    let at = known(&packet.work.at);
+    let at = read(&packet.work.at);
     let size = packet.length.wrapping_sub(at);
     let Some((image, generation)) = generation::active() else {
         return Err(lose(client, Reason::NoListener));
     };
     let begins = client.heading == 0;
-    let (have, wanted, read) = if begins {
+    let (have, wanted, copied) = if begins {
         const MAX: u32 = HEAD_MAX as u32;
         begin_request(&mut client.head);
         let wanted = if size > MAX { MAX } else { size };
@@ -187,7 +187,7 @@ fn head(packet: &mut Packet, flow: &mut Flow, client: &mut Client) -> Result<(),
         let to = unsafe { client.head.bytes.as_mut_ptr().add(have as usize) };
         (have, wanted, copy::<PIECE_MAX>(packet, at, to, wanted))
     };
-    if !read {
+    if !copied {
         return Err(if begins {
             lose(client, Reason::Unreadable)
         } else {
@@ -195,13 +195,13 @@ fn head(packet: &mut Packet, flow: &mut Flow, client: &mut Client) -> Result<(),
         });
     }
     client.head.length = have.wrapping_add(wanted);
-    learn(&mut packet.work.have, have);
-    learn(&mut packet.work.wanted, wanted);
+    write(&mut packet.work.have, have);
+    write(&mut packet.work.wanted, wanted);
     let outcome = scan(image, &mut client.head);
-    let begins = known(&packet.work.begins) != 0;
-    let at = known(&packet.work.at);
+    let begins = read(&packet.work.begins) != 0;
+    let at = read(&packet.work.at);
     let size = packet.length.wrapping_sub(at);
-    let (have, wanted) = (known(&packet.work.have), known(&packet.work.wanted));
+    let (have, wanted) = (read(&packet.work.have), read(&packet.work.wanted));
     match outcome {
         Outcome::Complete => {}
         Outcome::Partial if begins && size < PIECE_MAX => {
@@ -228,7 +228,7 @@ fn head(packet: &mut Packet, flow: &mut Flow, client: &mut Client) -> Result<(),
         Length::Unknown(reason) if begins => return Err(lose(client, reason)),
         Length::Unknown(_) => return Err(lost(client)),
     }
-    learn(&mut packet.work.from, body);
+    write(&mut packet.work.from, body);
     Ok(())
 }
 

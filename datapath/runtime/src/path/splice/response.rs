@@ -11,13 +11,13 @@ use kmesh_api::slot::UNWANTED;
 use kmesh_api::splice::{Seam, framing};
 use kmesh_orchestration::http1::chunked::{self, Followed};
 use kmesh_orchestration::http1::{Length, Outcome, begin_response, response_length, scan, slide};
+use kmesh_orchestration::memory::{read, write};
 use kmesh_orchestration::repeat::{Body, repeat};
 use kmesh_orchestration::slot;
 
 use super::flow::{before, later};
 use super::packet::Packet;
 use super::request::{Payload, copy};
-use super::work::{known, learn};
 use crate::generation;
 use crate::slot::{seen, word};
 
@@ -74,7 +74,7 @@ struct Windows<'a> {
 impl Body for Windows<'_> {
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        let at = known(&self.packet.work.from);
+        let at = read(&self.packet.work.from);
         let left = self.packet.length.wrapping_sub(at);
         if left == 0 || left > self.packet.length {
             return false;
@@ -89,7 +89,7 @@ impl Body for Windows<'_> {
         self.upstream.head.length = wanted;
         let more = matches!(scan(self.image, &mut self.upstream.head), Outcome::Partial);
         if more {
-            learn(&mut self.packet.work.from, at.wrapping_add(wanted));
+            write(&mut self.packet.work.from, at.wrapping_add(wanted));
         }
         more
     }
@@ -106,7 +106,7 @@ fn head(packet: &mut Packet, upstream: &mut Upstream, seam: &mut Seam, at: u32) 
     let Some((image, _)) = generation::active() else {
         return Framed::Fault;
     };
-    learn(&mut packet.work.from, at);
+    write(&mut packet.work.from, at);
     repeat(
         WINDOWS,
         &mut Windows {
@@ -122,7 +122,7 @@ fn head(packet: &mut Packet, upstream: &mut Upstream, seam: &mut Seam, at: u32) 
         return Framed::Fault;
     }
     // The offset of the last window; the head's end is counted from it.
-    let at = known(&packet.work.from);
+    let at = read(&packet.work.from);
     let begin = packet.sequence().wrapping_add(at);
     let end = upstream.head.end;
     if upstream.head.status < 200 {

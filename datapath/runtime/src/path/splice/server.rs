@@ -5,6 +5,7 @@ use kmesh_api::Reason;
 use kmesh_api::pool::Upstream;
 use kmesh_api::slot::{DEAD, LEASED, LINGERING, TAKEN, USER};
 use kmesh_api::splice::{Flow, Seam, framing};
+use kmesh_orchestration::memory::assign;
 use kmesh_orchestration::slot;
 
 use super::flow::{before, flow, from_upstream, go, later, locked, seam};
@@ -212,8 +213,8 @@ pub(super) fn own(skb: *mut __sk_buff, slot: u32) -> i32 {
     plan.time = 0;
     plan.echo = 0;
     plan.window = window;
-    plan.from = seam.key.local;
-    plan.to = seam.key.remote;
+    assign(&mut plan.from, &seam.key.local);
+    assign(&mut plan.to, &seam.key.remote);
     seam.owed = 0;
     go::ON
 }

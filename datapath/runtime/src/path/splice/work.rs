@@ -2,8 +2,7 @@
 
 use kmesh_api::exchange::Chunks;
 
-/// What a program finds out step by step. Each step writes and reads it as memory that anyone may change: a number that the verifier knows nothing of
-/// makes the next step's check one check, whatever came before.
+/// What a program finds out step by step, each step through [`kmesh_orchestration::memory`]: the next step's check is one check, whatever came before.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Work {
@@ -23,18 +22,4 @@ pub struct Work {
     pub remaining: u64,
     /// `Client::chunks` before it.
     pub chunks: Chunks,
-}
-
-/// Reads a field of [`Work`].
-#[inline(always)]
-pub(super) fn known(field: &u32) -> u32 {
-    // SAFETY: a reference is valid to read.
-    unsafe { core::ptr::read_volatile(field) }
-}
-
-/// Writes one.
-#[inline(always)]
-pub(super) fn learn(field: &mut u32, value: u32) {
-    // SAFETY: a reference is valid to write.
-    unsafe { core::ptr::write_volatile(field, value) }
 }
