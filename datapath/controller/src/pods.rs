@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kmesh_api::Address;
 use kmesh_api::pod::AnchoredKey;
@@ -122,8 +122,8 @@ pub struct Hold {
 
 /// An enrolled pod.
 pub struct Pod {
-    /// How it was named.
-    pub spec: PodSpec,
+    /// How it is named.
+    spec: Mutex<Arc<PodSpec>>,
     /// Its index in the kernel's tables.
     pub index: u32,
     /// Its IPv4 and IPv6 addresses, as far as it has them.
@@ -170,7 +170,7 @@ impl Pod {
             Err(source) => {
                 // The entry would send connections to an anchor that is about to close.
                 pod.withdraw(datapath);
-                Err(kernel_error(&pod.spec, source))
+                Err(kernel_error(&pod.spec(), source))
             }
         }
     }
@@ -191,7 +191,7 @@ impl Pod {
             && let Err(source) = ground.attach_devices(datapath, &mut hold.attached)
         {
             pod.withdraw(datapath);
-            return Err(kernel_error(&pod.spec, source));
+            return Err(kernel_error(&pod.spec(), source));
         }
         *pod.hold() = before.hold().take();
         Ok((pod, listeners))
@@ -217,7 +217,7 @@ impl Pod {
             }
         }
         let pod = Self {
-            spec: candidate.spec,
+            spec: Mutex::new(Arc::new(candidate.spec)),
             index,
             addresses: (candidate.anchors.iter())
                 .map(|(anchor, _)| anchor.ip())
@@ -251,8 +251,26 @@ impl Pod {
         let inserted = datapath.pods.insert(self.cookie, self.record, 0);
         inserted.map_err(|source| {
             let map = "PODS";
-            kernel_error(&self.spec, LoadError::Map { map, source })
+            kernel_error(&self.spec(), LoadError::Map { map, source })
         })
+    }
+
+    /// How it is named.
+    pub fn spec(&self) -> Arc<PodSpec> {
+        Arc::clone(&self.spec.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives it the name and the paths by which it was found again.
+    pub fn rename(&self, spec: PodSpec) {
+        *self.spec.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
+    }
+
+    /// Whether `candidate` is this pod under another name or other paths: nothing that its connections depend on has changed.
+    pub fn is(&self, candidate: &Candidate) -> bool {
+        let addresses = (candidate.anchors.iter()).map(|(anchor, _)| anchor.ip());
+        self.cookie == candidate.cookie
+            && self.cgroup == candidate.cgroup_id
+            && self.addresses.iter().copied().eq(addresses)
     }
 
     /// The address that upstreams to `endpoint` leave from; `None` if the pod lacks the family.

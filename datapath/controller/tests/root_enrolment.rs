@@ -149,13 +149,15 @@ fn a_bad_entry_changes_nothing_for_the_pod_that_has_it() {
     }
 }
 
-/// The pod is never without a mesh meanwhile: its service has no other address than the mesh's.
+/// The pod is never without a mesh meanwhile: its service has no other address than the mesh's. Its connections stay in the kernel.
 #[test]
 fn a_pod_that_gets_another_name_is_never_without_a_mesh() {
     if !root("a_pod_that_gets_another_name_is_never_without_a_mesh") {
         return;
     }
     let mesh = Mesh::local("enrol-rename");
+    let mut client = mesh.connect();
+    mesh.warm(&mut client, &[("/one", "")]);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let stopping = Stopping(&stop);
@@ -172,6 +174,10 @@ fn a_pod_that_gets_another_name_is_never_without_a_mesh() {
             entries.extend(SERVERS.map(|name| mesh.entry(name)));
             mesh.enrol_entries(&entries);
             mesh.enrolled(&[name.as_str(), "s1", "s2", "s3"]);
+            let counted = mesh.counted(|| {
+                assert_eq!(client.get("/one", "").server(), "s1");
+            });
+            assert_eq!(counted, (1, 0), "turn {turn}");
         }
         drop(stopping);
     });

@@ -1,5 +1,6 @@
 //! Calls over a control socket, several on one connection.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,10 +30,20 @@ impl Client {
     /// Connects; `None` if nobody listens there.
     ///
     /// # Errors
-    /// If who listens is somebody else's process.
+    /// If the socket cannot be tried, or who listens is somebody else's process.
     pub async fn connect(path: &Path) -> Result<Option<Self>> {
-        let Ok(stream) = UnixStream::connect(path).await else {
-            return Ok(None);
+        let stream = match UnixStream::connect(path).await {
+            Ok(stream) => stream,
+            // The second is of one who was killed.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::ConnectionRefused
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
         trusted(&stream).with_context(|| path.display().to_string())?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;

@@ -2,7 +2,7 @@
 //!
 //! Every pod that is wanted and not enrolled has a task that tries until it is. What depends on the pod alone ([`Candidate`]) is done on
 //! the pod's own thread, the rest in one step here. A pod that is replaced, by an entry of its name or of its cgroup or namespace, stays
-//! until the new one is enrolled.
+//! until the new one is enrolled; one that is found again under another name is renamed, and its connections notice nothing.
 
 mod backoff;
 mod candidate;
@@ -108,6 +108,22 @@ impl State {
         }
         Ok(replaced)
     }
+
+    /// Moves an enrolled pod to the entry of its new name.
+    fn rename(&mut self, pod: &Pod, spec: PodSpec) {
+        let (before, name) = (pod.spec(), spec.name.clone());
+        pod.rename(spec);
+        let enrolled = (self.pods.get_mut(&before.name)).and_then(|entry| entry.enrolled.take());
+        self.pods.entry(name.clone()).or_default().enrolled = enrolled;
+        self.tidy();
+        info!(pod = name, before = before.name, "renamed");
+    }
+
+    /// Forgets names that nobody has and nobody wants.
+    fn tidy(&mut self) {
+        self.pods
+            .retain(|_, entry| entry.wanted || entry.enrolled.is_some());
+    }
 }
 
 /// The pods of a node.
@@ -210,9 +226,7 @@ impl Enrolment {
                 first_tries.extend(self.want(entry, spec));
             }
             // Those that were never enrolled have nothing to release.
-            state
-                .pods
-                .retain(|_, entry| entry.wanted || entry.enrolled.is_some());
+            state.tidy();
         }
         self.retry();
         let all = async {
@@ -232,7 +246,7 @@ impl Enrolment {
 
     /// Pursues `spec` unless that is done or under way.
     fn want(self: &Arc<Self>, entry: &mut Entry, spec: PodSpec) -> Option<oneshot::Receiver<()>> {
-        if (entry.enrolled.as_ref()).is_some_and(|enrolled| enrolled.pod.spec == spec) {
+        if (entry.enrolled.as_ref()).is_some_and(|enrolled| *enrolled.pod.spec() == spec) {
             entry.pursuit = None;
             entry.failure = None;
             return None;
@@ -310,6 +324,12 @@ impl Enrolment {
         let mut state = self.state();
         let spec = candidate.spec.clone();
         let replaced = state.replaced_by(&candidate)?;
+        if let [pod] = &replaced[..]
+            && pod.is(&candidate)
+        {
+            state.rename(pod, spec);
+            return Ok(());
+        }
         let index = state.free_index().ok_or_else(|| PodError::NoPlace {
             pod: spec.name.clone(),
             most: PODS_MAX,
@@ -339,15 +359,13 @@ impl Enrolment {
             pod: Arc::clone(&pod),
         };
         for before in replaced {
-            let entry = state.pods.get_mut(&before.spec.name);
+            let entry = state.pods.get_mut(&before.spec().name);
             drop(entry.and_then(|entry| entry.enrolled.take()));
             self.let_go(&before, before.cookie == pod.cookie);
         }
         let entry = state.pods.entry(spec.name.clone()).or_default();
         entry.enrolled = Some(enrolled);
-        state
-            .pods
-            .retain(|_, entry| entry.wanted || entry.enrolled.is_some());
+        state.tidy();
         self.publish(&state);
         info!(pod = spec.name, index, "enrolled");
         Ok(())
@@ -392,7 +410,7 @@ impl Enrolment {
         }
         pod.release(&mut self.node.datapath());
         upstream::retire(&self.node, |key| key.pod == pod.index);
-        info!(pod = pod.spec.name, "released");
+        info!(pod = pod.spec().name, "released");
     }
 
     fn publish(&self, state: &State) {
@@ -439,7 +457,7 @@ impl Enrolment {
     /// Keeps other daemons away again.
     pub fn relock(&self) {
         for pod in self.state().enrolled() {
-            match self.lock(&pod.spec, pod.cgroup) {
+            match self.lock(&pod.spec(), pod.cgroup) {
                 Ok(lock) => pod.relock(lock),
                 Err(error) => error!("{}", causes(&error)),
             }
@@ -456,7 +474,7 @@ impl Enrolment {
         for pod in &theirs {
             pod.forgo_connects();
         }
-        own.iter().map(|pod| pod.spec.name.clone()).collect()
+        own.iter().map(|pod| pod.spec().name.clone()).collect()
     }
 }
 

@@ -53,7 +53,7 @@ pub async fn accept(node: Arc<Node>, pod: Arc<Pod>, listener: TcpListener) {
             Ok((socket, _)) if socket.as_raw_fd() as u64 >= limit.saturating_sub(RESERVED) => {
                 if let Some(before) = pod.misconduct.allows() {
                     warn!(
-                        pod = pod.spec.name,
+                        pod = pod.spec().name,
                         before,
                         "anchored connections are closed: no descriptors are left for clients"
                     );
@@ -71,7 +71,7 @@ pub async fn accept(node: Arc<Node>, pod: Arc<Pod>, listener: TcpListener) {
             Err(error) => {
                 // Out of descriptors or memory, or the client is gone again: others can still be accepted, later.
                 if let Some(before) = pod.misconduct.allows() {
-                    warn!(pod = pod.spec.name, %error, before, "anchored connections are lost");
+                    warn!(pod = pod.spec().name, %error, before, "anchored connections are lost");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -131,7 +131,7 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
     let anchored = node.datapath().anchored.get(&key, 0);
     let Ok(anchored) = anchored else {
         // Not sent here by the mesh: something in the pod connected to the anchor itself.
-        debug!(pod = pod.spec.name, %client, "refused a connection that was not anchored");
+        debug!(pod = pod.spec().name, %client, "refused a connection that was not anchored");
         return;
     };
     if let Err(error) = socket

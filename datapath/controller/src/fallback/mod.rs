@@ -16,6 +16,7 @@ mod headers;
 mod local;
 mod mirror;
 mod normal;
+mod phrase;
 mod plan;
 mod relay;
 mod reply;

@@ -23,6 +23,7 @@ use super::front::{Orders, Rejection};
 use super::headers::{change_request, change_response, strip_hop_by_hop};
 use super::mirror;
 use super::normal::{Normal, normal};
+use super::phrase;
 use super::plan::{Plan, options, plan};
 use super::relay::queued;
 use super::reply::{Reply, TIMEOUT, is_grpc};
@@ -66,6 +67,7 @@ impl Session {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
+        phrase::put(&mut response);
         Ok(response)
     }
 

@@ -121,6 +121,8 @@ async fn tend(
     holds: &watch::Sender<Links>,
 ) -> Result<()> {
     let mut child = spawn(launch)?;
+    // Its end is this daemon's end. `Child::wait` closes a pipe that the child still has.
+    let _lifeline = child.stdin.take();
     let obeyed = command(launch, &mut child, orders, holds).await;
     if obeyed.is_err() {
         // Its name is needed for the next one.

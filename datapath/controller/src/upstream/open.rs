@@ -120,7 +120,7 @@ pub async fn open(
     patience: Duration,
     ticket: Ticket,
 ) -> Result<Opened, UpstreamError> {
-    let name = || pod.spec.name.clone();
+    let name = || pod.spec().name.clone();
     let failed = |source| UpstreamError::Connect {
         pod: name(),
         endpoint,

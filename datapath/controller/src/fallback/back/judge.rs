@@ -1,6 +1,9 @@
 //! What is made of a head: a response written anew for hyper, or nothing.
 
+use hyper::StatusCode;
+
 use super::super::front::fields::{self, Field};
+use super::super::phrase;
 use super::{Garbled, line};
 
 /// A response that hyper may see.
@@ -25,8 +28,10 @@ pub(super) fn judge(head: &[u8]) -> Result<Passed, Garbled> {
     }
     let fields = fields::parse(block).map_err(|_| Garbled)?;
     framing(&fields, line.status)?;
-    // hyper wants three digits and the blank behind them.
-    let mut text = format!("HTTP/1.1 {} \r\n", line.status).into_bytes();
+    let status = StatusCode::from_u16(line.status).map_err(|_| Garbled)?;
+    // hyper wants three digits, and keeps words of which it does not think itself.
+    let words = phrase::of(status);
+    let mut text = format!("HTTP/1.1 {} {words}\r\n", status.as_str()).into_bytes();
     for field in &fields {
         push(&mut text, field.name.as_bytes(), &field.value());
     }
@@ -82,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_head_has_one_form_whatever_it_came_in() {
-        let written = "HTTP/1.1 200 \r\na: b c\r\ncontent-length: 2\r\n\r\n";
+        let written = "HTTP/1.1 200 OK\r\na: b c\r\ncontent-length: 2\r\n\r\n";
         for head in [
             "HTTP/1.1 200 OK\r\na: b c\r\ncontent-length: 2\r\n\r\n",
             "HTTP/1.1\t+200\na:\tb\r c\ncontent-length:\n 2\n\n",
@@ -90,7 +95,7 @@ mod tests {
             assert_eq!(judged(head).as_deref(), Ok(written), "{head:?}");
         }
         let old = "HTTP/1.0 200 OK\r\n\r\n";
-        let closed = "HTTP/1.1 200 \r\nconnection: close\r\n\r\n";
+        let closed = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
         assert_eq!(judged(old).as_deref(), Ok(closed));
     }
 

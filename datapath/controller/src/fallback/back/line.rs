@@ -2,7 +2,7 @@
 
 use super::Garbled;
 
-/// A status line's parts; nobody needs the reason.
+/// A status line's parts; the words behind the status are nobody's business.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Line {
     /// Whether the version is HTTP/1.1. Of others nobody knows whether the connection stays.

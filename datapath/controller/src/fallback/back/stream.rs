@@ -178,10 +178,9 @@ mod tests {
 
     #[tokio::test]
     async fn heads_are_judged_and_bodies_left_alone_however_they_come() {
-        let interim = "HTTP/1.1 103 a\r\n\r\n";
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n";
         let text = format!("{interim}{interim}HTTP/1.1 200 OK\n\nHTTP/1.1 x\r\n\r\n\x01");
-        let interim = interim.replace('a', "");
-        let wanted = format!("{interim}{interim}HTTP/1.1 200 \r\n\r\nHTTP/1.1 x\r\n\r\n\x01");
+        let wanted = format!("{interim}{interim}HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 x\r\n\r\n\x01");
         for size in [1, 2, 3, 7, text.len()] {
             let out = through(text.as_bytes(), size).await;
             assert_eq!(out.as_ref(), Ok(&wanted), "{size}");
@@ -204,9 +203,9 @@ mod tests {
         let head = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
         let mut back = Back::new(Pieces([head.clone(), head, b"x".to_vec()].into()));
         let mut out = [0; 100];
-        assert_eq!(back.read(&mut out).await.unwrap(), 17);
+        assert_eq!(back.read(&mut out).await.unwrap(), 19);
         back.turn().begin();
-        assert_eq!(back.read(&mut out).await.unwrap(), 17);
+        assert_eq!(back.read(&mut out).await.unwrap(), 19);
         back.turn().begin();
         assert!(Garbled::caused(&back.read(&mut out).await.unwrap_err()));
     }
