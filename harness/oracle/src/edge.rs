@@ -46,7 +46,7 @@ pub fn cases() -> Vec<Case> {
     LISTS.iter().flat_map(|list| list_cases(list)).collect()
 }
 
-fn list_cases(list: &str) -> Vec<Case> {
+pub(crate) fn list_cases(list: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for line in list.lines() {
         if let Some(id) = line.strip_prefix("# ") {
