@@ -35,6 +35,30 @@ impl Address {
         self.ip_be[0] == 0 && self.ip_be[1] == 0 && self.ip_be[2] == MAPPED_BE
     }
 
+    /// The address under which a listener on all addresses of this family and port is found.
+    #[inline(always)]
+    #[must_use]
+    pub const fn any(&self) -> Self {
+        if self.is_v4() {
+            Self::v4(0, self.port)
+        } else {
+            Self::v6([0; 4], self.port)
+        }
+    }
+
+    /// Whether it is this machine's own, whatever machine it is: 127.0.0.0/8 or ::1.
+    #[inline(always)]
+    pub const fn is_loopback(&self) -> bool {
+        if self.is_v4() {
+            self.ip_be[3] & 0xff00_0000_u32.to_be() == 0x7f00_0000_u32.to_be()
+        } else {
+            self.ip_be[0] == 0
+                && self.ip_be[1] == 0
+                && self.ip_be[2] == 0
+                && self.ip_be[3] == 1_u32.to_be()
+        }
+    }
+
     /// The hash that places a listener in its table; both sides compute it.
     #[inline(always)]
     pub const fn hash(&self) -> u32 {
@@ -93,6 +117,26 @@ mod tests {
             let abi = Address::from(address);
             assert_eq!(SocketAddr::from(abi), address, "{text}");
             assert_eq!(abi.is_v4(), address.is_ipv4(), "{text}");
+        }
+    }
+
+    #[test]
+    fn all_addresses_of_a_family_have_one_name() {
+        let any = |text: &str| {
+            let address: SocketAddr = text.parse().unwrap();
+            SocketAddr::from(Address::from(address).any())
+        };
+        assert_eq!(any("10.96.0.1:80"), "0.0.0.0:80".parse().unwrap());
+        assert_eq!(any("[fd00::1]:80"), "[::]:80".parse().unwrap());
+        for (text, own) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("128.0.0.1:1", false),
+            ("[::1]:1", true),
+            ("[::2]:1", false),
+        ] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(Address::from(address).is_loopback(), own, "{text}");
         }
     }
 

@@ -7,6 +7,9 @@ pub const LB_ROUND_ROBIN: u32 = 0;
 /// Load balancing policy: uniformly random, `RANDOM` in xDS.
 pub const LB_RANDOM: u32 = 1;
 
+/// In place of a cluster's index: the configuration names a cluster that is not there. Requests that draw it are answered 503.
+pub const NO_CLUSTER: u32 = u32::MAX;
+
 /// A set of endpoints that answer alike.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,7 +38,7 @@ pub struct Endpoint {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weight {
-    /// The cluster, an index into [`crate::Image::clusters`].
+    /// The cluster, an index into [`crate::Image::clusters`], or [`NO_CLUSTER`].
     pub cluster: u32,
     /// Sum of the weights up to and including this one: the choice is the first whose `up_to` exceeds the drawn value.
     pub up_to: u32,

@@ -92,12 +92,16 @@ pub struct Walk {
     pub before: u32,
     /// Where the walk stands in the head; of a header, the entry in [`Head::found`] plus one.
     pub at: u32,
+    /// First byte after what a walk goes over.
+    pub end: u32,
     /// What a walk or a search has found out.
     pub known: u32,
     /// What is left of the candidates by literal patterns: an index into `Image::candidates` plus one, 0 = nothing.
     pub literal: u32,
     /// The same by regular expressions.
     pub expressions: u32,
+    /// Padding; zero.
+    pub reserved: u32,
 }
 
 /// A message head of at most `N` bytes (a power of two) and what was found in it.
@@ -188,9 +192,11 @@ impl<const N: usize> Head<N> {
                 node: 0,
                 before: 0,
                 at: 0,
+                end: 0,
                 known: 0,
                 literal: 0,
                 expressions: 0,
+                reserved: 0,
             },
             found: [Found {
                 name: 0,

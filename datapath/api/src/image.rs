@@ -24,6 +24,10 @@ pub struct Image {
     pub names_root: u32,
     /// Root of the automaton over names of query parameters; `end` = the name's id. 0 = no route asks about one.
     pub queries_root: u32,
+    /// 1: connections to addresses that no listener governs are refused; 0: they are left alone.
+    pub strangers_refused: u32,
+    /// Keeps the layout free of padding.
+    pub reserved: u32,
     /// Open-addressing hash of listeners by address: listener index + 1, 0 = vacant.
     pub listener_slots: [u32; LISTENER_SLOTS],
     /// The listeners.

@@ -111,6 +111,10 @@ reasons! {
     SlotWrong = 41, "slot_wrong";
     /// An anchored connection that is closed again: its pod has its share of the node's. Counted by pod as well.
     OverShare = 42, "over_share";
+    /// The path may not be in its normal form, and the listener asks for that.
+    Path = 43, "path";
+    /// The route's cluster wants a connection for each request, or the address that the client asked for.
+    OwnConnection = 44, "own_connection";
 }
 
 /// Number of counters.

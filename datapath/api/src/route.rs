@@ -74,8 +74,22 @@ pub struct RouteConfig {
     pub suffixes: u32,
     /// The virtual host of `*`, plus one; 0 = none.
     pub any: u32,
-    /// Padding; zero.
-    pub reserved: u32,
+    /// Bits of [`option`].
+    pub options: u32,
+}
+
+/// What an HTTP listener asks for before its routes are looked at, as bits of [`RouteConfig::options`].
+pub mod option {
+    /// The host's port does not count when it is compared with domains.
+    pub const IGNORE_PORT: u32 = 1;
+    /// Paths are brought into their normal form: user space gets those that may not have it.
+    pub const NORMAL_PATH: u32 = 2;
+    /// Of several slashes in a row only one stays: user space gets paths with such.
+    pub const SINGLE_SLASHES: u32 = 4;
+    /// Something is made of escaped slashes: user space gets paths with a percent sign.
+    pub const ESCAPED_SLASHES: u32 = 8;
+    /// The options that are about paths.
+    pub const PATHS: u32 = NORMAL_PATH | SINGLE_SLASHES | ESCAPED_SLASHES;
 }
 
 /// A virtual host.

@@ -10,7 +10,7 @@ use crate::model::{
     Config, ListenerConfig, ListenerKind, PathMatch, RouteAction, RouteConfiguration,
     WeightedCluster,
 };
-use crate::policy::{HttpOptions, RoutePolicy};
+use crate::policy::{Discovery, HttpOptions, RoutePolicy};
 
 /// Options for choosing the path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +28,13 @@ pub(crate) enum Class<'c> {
     Anchored(&'c RouteConfiguration),
 }
 
+/// What a listener has whose connections are told apart and none of which is HTTP.
+static NO_ROUTES: RouteConfiguration = RouteConfiguration {
+    name: String::new(),
+    virtual_hosts: Vec::new(),
+    options: HttpOptions::NONE,
+};
+
 /// Chooses the path.
 pub(crate) fn classify<'c>(
     config: &Config,
@@ -43,6 +50,14 @@ pub(crate) fn classify<'c>(
     };
     match &listener.kind {
         ListenerKind::Tcp(choices) => Ok(Class::Opaque(choices.clone())),
+        ListenerKind::Closed | ListenerKind::Inbound | ListenerKind::Strangers(_) => {
+            Ok(Class::Opaque(Vec::new()))
+        }
+        ListenerKind::Sniffed(sniffed) => match sniffed.plain_http() {
+            ListenerKind::Http(routes) => Ok(Class::Anchored(routes)),
+            // Only user space can tell what such connections want.
+            _ => Ok(Class::Anchored(&NO_ROUTES)),
+        },
         ListenerKind::Http(routes) if classes.l4 => Ok(one(sole_cluster(routes, place)?)),
         ListenerKind::Http(routes) => match certain_cluster(config, routes) {
             Some(name) => Ok(one(name)),
@@ -63,10 +78,13 @@ fn certain_cluster<'c>(config: &Config, routes: &'c RouteConfiguration) -> Optio
     let RouteAction::Cluster(name) = &first.action else {
         return None;
     };
+    let cluster = &config.clusters[config.cluster(name)?];
     // Whatever a policy does to a request, a connection that goes straight to the endpoint cannot have it done.
     let untouched = first.policy == RoutePolicy::default()
-        && routes.options == HttpOptions::default()
-        && !config.clusters[config.cluster(name)?].policy.http2;
+        && routes.options.change_nothing()
+        && !cluster.policy.http2
+        && cluster.policy.discovery != Discovery::Original
+        && !cluster.policy.single_use;
     let every_host = host.domains.iter().any(|domain| domain == "*");
     let every_request = first.is_unconditional() && (prefix.is_empty() || prefix == "/");
     let endpoints = &config.clusters[config.cluster(name)?].endpoints;

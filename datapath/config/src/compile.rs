@@ -1,8 +1,8 @@
 //! A configuration to an image: one pass over the model, every table filled in its order, every limit checked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use kmesh_api::cluster::{Cluster, Endpoint, LB_RANDOM, LB_ROUND_ROBIN, Weight};
+use kmesh_api::cluster::{Cluster, Endpoint, LB_RANDOM, LB_ROUND_ROBIN, NO_CLUSTER, Weight};
 use kmesh_api::limits::{
     CLUSTERS_MAX, ENDPOINTS_MAX, LISTENER_PROBES, LISTENER_SLOTS, LISTENERS_MAX, PREDICATES_MAX,
     ROUTE_CONFIGS_MAX, ROUTE_PREDICATES_MAX, ROUTE_WEIGHTS_MAX, ROUTES_MAX, VIRTUAL_HOSTS_MAX,
@@ -24,11 +24,12 @@ use crate::expressions::Expressions;
 use crate::header::Headers;
 use crate::identities::Identities;
 use crate::model::{
-    ClusterConfig, Config, HeaderMatch, LbPolicy, ListenerConfig, PathMatch, RouteAction,
-    RouteConfiguration, RouteRule, ValueMatch, VirtualHostConfig, WeightedCluster,
+    ClusterConfig, Config, HeaderMatch, LbPolicy, ListenerConfig, ListenerKind, PathMatch,
+    RouteAction, RouteConfiguration, RouteRule, Sniffed, ValueMatch, VirtualHostConfig,
+    WeightedCluster,
 };
 use crate::names::{ClusterName, EndpointName, LocalAnswer, Names, RouteName};
-use crate::policy::{HttpOptions, RoutePolicy};
+use crate::policy::{Discovery, HttpOptions, RoutePolicy};
 use crate::trie::Trie;
 
 /// A configuration in the form that decisions are made on.
@@ -50,6 +51,8 @@ pub struct Policies {
     pub route_configs: Vec<HttpOptions>,
     /// By cluster index.
     pub clusters: Vec<ClusterConfig>,
+    /// By listener index: the chains of those whose connections are told apart.
+    pub sniffed: BTreeMap<u32, Sniffed>,
 }
 
 /// Compiles a configuration. Listeners and clusters keep their indices.
@@ -62,7 +65,9 @@ pub fn compile(
     identities: &mut Identities,
     classes: Classes,
 ) -> Result<Compiled, ConfigError> {
-    check(config)?;
+    if let Some(error) = check(config, None).into_iter().next() {
+        return Err(error);
+    }
     let mut compiler = Compiler {
         image: vacant(),
         names: Names::default(),
@@ -207,8 +212,11 @@ impl Compiler<'_> {
                     (CLASS_OPAQUE, target, count)
                 }
                 Class::Anchored(routes) => {
-                    let place =
-                        place.field("filter_chains[0].filters[0].typed_config.route_config");
+                    let place = if routes.options.rds {
+                        self.document.resource("route configuration", &routes.name)
+                    } else {
+                        place.field("filter_chains[0].filters[0].typed_config.route_config")
+                    };
                     (CLASS_ANCHORED, self.route_config(routes, index, &place)?, 0)
                 }
             };
@@ -219,7 +227,33 @@ impl Compiler<'_> {
                 count,
             };
             self.names.listeners.push(listener.name.clone());
-            self.listener_slot(&address, index, &place)?;
+            if let ListenerKind::Sniffed(sniffed) = &listener.kind {
+                self.policies.sniffed.insert(index as u32, sniffed.clone());
+            }
+            match &listener.kind {
+                // Nobody connects to it: it is about what comes to pods, or about what goes to no listener.
+                ListenerKind::Inbound => continue,
+                ListenerKind::Strangers(choices) => {
+                    let goes_on = choices.iter().all(|choice| {
+                        let cluster = self
+                            .policies
+                            .clusters
+                            .get(self.cluster(&choice.name) as usize);
+                        cluster
+                            .is_some_and(|cluster| cluster.policy.discovery == Discovery::Original)
+                    });
+                    self.image.strangers_refused = u32::from(!goes_on);
+                    continue;
+                }
+                _ => {}
+            }
+            // A listener that was refused closes its address unless another one has it.
+            let taken = |other: &ListenerConfig| {
+                other.kind != ListenerKind::Closed && other.address == listener.address
+            };
+            if listener.kind != ListenerKind::Closed || !config.listeners.iter().any(taken) {
+                self.listener_slot(&address, index, &place)?;
+            }
         }
         Ok(())
     }
@@ -268,7 +302,7 @@ impl Compiler<'_> {
         let mut any = 0;
         for (i, host) in config.virtual_hosts.iter().enumerate() {
             let place = place.field("virtual_hosts").item(i);
-            let number = self.virtual_host(host, listener, &place)? + 1;
+            let number = self.virtual_host(host, &config.options, listener, &place)? + 1;
             for domain in &host.domains {
                 let domain = domain.to_ascii_lowercase();
                 if domain == "*" {
@@ -288,7 +322,7 @@ impl Compiler<'_> {
             hosts,
             suffixes,
             any,
-            reserved: 0,
+            options: config.options.bits(),
         };
         Ok(index as u32)
     }
@@ -308,6 +342,7 @@ impl Compiler<'_> {
     fn virtual_host(
         &mut self,
         host: &VirtualHostConfig,
+        options: &HttpOptions,
         listener: usize,
         place: &Place,
     ) -> Result<u32, ConfigError> {
@@ -324,7 +359,7 @@ impl Compiler<'_> {
         let mut expressions = Expressions::new();
         for (position, route) in host.routes.iter().enumerate() {
             let place = place.field("routes").item(position);
-            let number = self.route(route, &place)?;
+            let number = self.route(route, options, &place)?;
             let taken = expressions.take(route, number, &place)?;
             match &route.path {
                 _ if taken => {}
@@ -374,7 +409,12 @@ impl Compiler<'_> {
     }
 
     /// Fills a route; returns its index.
-    fn route(&mut self, route: &RouteRule, place: &Place) -> Result<u32, ConfigError> {
+    fn route(
+        &mut self,
+        route: &RouteRule,
+        options: &HttpOptions,
+        place: &Place,
+    ) -> Result<u32, ConfigError> {
         let index = self.routes;
         self.routes += 1;
         place.within(
@@ -397,7 +437,7 @@ impl Compiler<'_> {
         match &route.action {
             RouteAction::Cluster(name) => {
                 compiled.action = ACTION_CLUSTER;
-                compiled.target = self.clusters[name.as_str()];
+                compiled.target = self.cluster(name);
             }
             RouteAction::Weighted(choices) | RouteAction::WeightedBy { choices, .. } => {
                 compiled.action = ACTION_WEIGHTED;
@@ -415,17 +455,29 @@ impl Compiler<'_> {
             compiled.number_from = self.headers.name(header, place)?;
         }
         let policies = &self.policies.clusters;
-        let http2 = match &route.action {
-            RouteAction::ClusterHeader(_) => policies.iter().any(|cluster| cluster.policy.http2),
-            action => action
-                .clusters()
-                .any(|name| policies[self.clusters[name] as usize].policy.http2),
+        let reached: Vec<&ClusterConfig> = match &route.action {
+            RouteAction::ClusterHeader(_) => policies.iter().collect(),
+            action => {
+                let clusters = action.clusters();
+                let clusters =
+                    clusters.filter_map(|name| policies.get(self.cluster(name) as usize));
+                clusters.collect()
+            }
         };
-        let passed = (route.policy.reason()).or_else(|| http2.then_some(Reason::Http2));
+        let any = |such: fn(&ClusterConfig) -> bool| reached.iter().any(|cluster| such(cluster));
+        let passed = (route.policy.reason())
+            .or_else(|| options.reason())
+            .or_else(|| any(|cluster| cluster.policy.http2).then_some(Reason::Http2))
+            .or_else(|| any(|cluster| cluster.policy.single_use).then_some(Reason::OwnConnection));
         compiled.passed = passed.map_or(0, |reason| reason as u32);
         self.policies.routes.push(route.policy.clone());
         self.image.routes[index] = compiled;
         Ok(index as u32)
+    }
+
+    /// The cluster's index; [`NO_CLUSTER`] if it is not configured.
+    fn cluster(&self, name: &str) -> u32 {
+        self.clusters.get(name).copied().unwrap_or(NO_CLUSTER)
     }
 
     /// A route's conditions besides the path.
@@ -488,7 +540,7 @@ impl Compiler<'_> {
         let mut up_to = 0;
         for (i, choice) in choices.iter().enumerate() {
             up_to += choice.weight;
-            let cluster = self.clusters[choice.name.as_str()];
+            let cluster = self.cluster(&choice.name);
             self.image.weights[at + i] = Weight { cluster, up_to };
         }
         Ok((at as u32, choices.len() as u32, up_to))

@@ -23,12 +23,20 @@ pub enum ConfigError {
         source: serde_yaml_ng::Error,
     },
     /// A field's value is wrong, or the datapath cannot do what it asks for.
-    #[error("{place}: {problem}")]
+    #[error("{place}: {}{problem}", value.as_ref().map_or(String::new(), |value| format!("{value}: ")))]
     Field {
         /// File, resource and field.
         place: Place,
+        /// The value, if it is short enough to be shown.
+        value: Option<Box<str>>,
         /// What is wrong with it.
         problem: String,
+    },
+    /// All of the configuration together cannot be used.
+    #[error("{message}")]
+    Whole {
+        /// Why.
+        message: String,
     },
     /// The configuration is larger than the tables.
     #[error("{place}: needs {needed}, the datapath's limit {limit} is {most}")]
@@ -42,6 +50,16 @@ pub enum ConfigError {
         /// Its value.
         most: usize,
     },
+}
+
+impl ConfigError {
+    /// Where it is, if it is about a place in the configuration.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Field { place, .. } | Self::Limit { place, .. } => Some(place),
+            Self::Read { .. } | Self::Syntax { .. } | Self::Whole { .. } => None,
+        }
+    }
 }
 
 /// A place in a configuration: `FILE: KIND "NAME": field.list[3].field`.
@@ -75,6 +93,11 @@ impl Place {
         }
     }
 
+    /// Whether it belongs to the resource at `other`.
+    pub(crate) fn is_in(&self, other: &Self) -> bool {
+        !self.resource.is_empty() && self.resource == other.resource
+    }
+
     /// A field of this place.
     pub(crate) fn field(&self, name: &str) -> Self {
         let dot = if self.field.is_empty() { "" } else { "." };
@@ -94,8 +117,18 @@ impl Place {
 
     /// An error about this place.
     pub(crate) fn refuse(&self, problem: impl Into<String>) -> ConfigError {
+        self.refuse_value(None, problem)
+    }
+
+    /// An error about the value at this place.
+    pub(crate) fn refuse_value(
+        &self,
+        value: Option<String>,
+        problem: impl Into<String>,
+    ) -> ConfigError {
         ConfigError::Field {
             place: self.clone(),
+            value: value.map(String::into_boxed_str),
             problem: problem.into(),
         }
     }

@@ -40,12 +40,26 @@ pub struct ListenerConfig {
 }
 
 impl ListenerConfig {
+    /// Where its requests in plain text go; `None` if it takes none.
+    pub fn routes(&self) -> Option<&RouteConfiguration> {
+        match &self.kind {
+            ListenerKind::Http(routes) => Some(routes),
+            ListenerKind::Sniffed(sniffed) => match sniffed.plain_http() {
+                ListenerKind::Http(routes) => Some(routes),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The virtual hosts; a TCP listener has none.
     pub fn virtual_hosts(&self) -> &[VirtualHostConfig] {
-        match &self.kind {
-            ListenerKind::Http(routes) => &routes.virtual_hosts,
-            ListenerKind::Tcp(_) => &[],
-        }
+        self.routes().map_or(&[], |routes| &routes.virtual_hosts)
+    }
+
+    /// Whether it is known where it is.
+    pub fn has_address(&self) -> bool {
+        self.address.port() != 0
     }
 }
 
@@ -56,6 +70,128 @@ pub enum ListenerKind {
     Http(RouteConfiguration),
     /// TCP proxy: each connection goes to one of these clusters, by weight.
     Tcp(Vec<WeightedCluster>),
+    /// Connections are told apart by their first bytes.
+    Sniffed(Sniffed),
+    /// Its configuration was refused, or waits for a part of it: its connections are refused.
+    Closed,
+    /// What connections to the pods get that nobody in the mesh carries: nothing is to be done to them.
+    Inbound,
+    /// What connections to addresses get that no other listener governs: they go on to where they want if one of these clusters says
+    /// so, and are refused otherwise.
+    Strangers(Vec<WeightedCluster>),
+}
+
+impl ListenerKind {
+    /// Closes the HTTP chains whose routes are such.
+    pub(crate) fn close_routes(&mut self, such: &dyn Fn(&RouteConfiguration) -> bool) {
+        match self {
+            Self::Http(config) if such(config) => *self = Self::Closed,
+            Self::Sniffed(sniffed) => {
+                let chains = sniffed.chains.iter_mut().map(|(_, kind)| kind);
+                let chains = chains.chain(sniffed.otherwise.as_deref_mut());
+                chains.for_each(|kind| kind.close_routes(such));
+            }
+            _ => {}
+        }
+    }
+
+    /// All chains that take connections, by themselves or among others.
+    pub fn chains(&self) -> Vec<&Self> {
+        match self {
+            Self::Sniffed(sniffed) => {
+                let chains = sniffed.chains.iter().map(|(_, kind)| kind);
+                chains.chain(sniffed.otherwise.as_deref()).collect()
+            }
+            kind => vec![kind],
+        }
+    }
+}
+
+/// Chains for connections that are told apart by their first bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sniffed {
+    /// The chains: `Http`, `Tcp` or `Closed`.
+    pub chains: Vec<(ChainMatch, ListenerKind)>,
+    /// For what no chain matches; without it such connections are closed.
+    pub otherwise: Option<Box<ListenerKind>>,
+}
+
+/// Which connections a chain takes; each condition that is empty holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ChainMatch {
+    /// `raw_buffer` or `tls`.
+    pub transport: String,
+    /// Names that a TLS client asks for: exact, or with a wildcard `*.` at the front.
+    pub server_names: Vec<String>,
+    /// Protocols that the client speaks (`http/1.1`, `h2c`) or, in TLS, offers.
+    pub protocols: Vec<String>,
+}
+
+/// What the first bytes of a connection say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// They are TLS.
+    pub tls: bool,
+    /// The name that a TLS client asks for, in lower case.
+    pub server_name: Option<String>,
+    /// What it speaks or offers.
+    pub protocols: Vec<String>,
+}
+
+impl Sniffed {
+    /// The chain that takes a connection: the one with the most specific name, then transport, then protocol.
+    ///
+    /// Envoy, `FilterChainManagerImpl::findFilterChain`: what was chosen at one step is not taken back at the next.
+    pub fn chain(&self, seen: &Seen) -> &ListenerKind {
+        static NONE: ListenerKind = ListenerKind::Closed;
+        let otherwise = self.otherwise.as_deref().unwrap_or(&NONE);
+        let name = seen.server_name.as_deref().unwrap_or_default();
+        let fit = |chain: &ChainMatch| {
+            chain
+                .server_names
+                .iter()
+                .filter_map(|own| name_fit(own, name))
+                .max()
+        };
+        let best = self.chains.iter().filter_map(|(chain, _)| fit(chain)).max();
+        let named = self.chains.iter().filter(|(chain, _)| match best {
+            Some(best) => fit(chain) == Some(best),
+            None => chain.server_names.is_empty(),
+        });
+        let named: Vec<_> = named.collect();
+        let transport = if seen.tls { "tls" } else { "raw_buffer" };
+        let told = named.iter().any(|(chain, _)| chain.transport == transport);
+        let carried = named
+            .into_iter()
+            .filter(|(chain, _)| chain.transport == if told { transport } else { "" });
+        let carried: Vec<_> = carried.collect();
+        let speaks = |chain: &ChainMatch| {
+            let spoken = |own: &String| seen.protocols.contains(own);
+            chain.protocols.iter().any(spoken)
+        };
+        let found = carried.iter().find(|(chain, _)| speaks(chain));
+        let found = found.or_else(|| carried.iter().find(|(chain, _)| chain.protocols.is_empty()));
+        found.map_or(otherwise, |(_, kind)| kind)
+    }
+
+    /// The chain of a client that speaks HTTP/1.1 in plain text.
+    pub fn plain_http(&self) -> &ListenerKind {
+        self.chain(&Seen {
+            protocols: vec!["http/1.1".to_owned()],
+            ..Seen::default()
+        })
+    }
+}
+
+/// How well `name` fits a chain's own: more for a longer one, most for the same.
+fn name_fit(own: &str, name: &str) -> Option<usize> {
+    if own.eq_ignore_ascii_case(name) {
+        return Some(usize::MAX);
+    }
+    let suffix = own.strip_prefix('*')?;
+    let at = name.len().checked_sub(suffix.len())?;
+    let fits = at > 0 && name.get(at..)?.eq_ignore_ascii_case(suffix);
+    fits.then_some(suffix.len())
 }
 
 /// The virtual hosts of an HTTP listener.

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
-use kmesh_config::{Classes, Identities};
-use tracing::info;
+use kmesh_config::{Classes, Config, Document, Identities, Store};
+use tracing::{info, warn};
 
 use crate::follow;
 use crate::generation::{Generation, swap};
@@ -20,8 +20,20 @@ pub const CONFIG_MAX: u64 = 64 << 20;
 pub struct Configuration {
     path: PathBuf,
     classes: Classes,
-    /// Which ids names have; they outlive a configuration.
-    identities: Mutex<Identities>,
+    state: Mutex<State>,
+}
+
+/// What outlives a reading of the file.
+#[derive(Default)]
+struct State {
+    /// Which ids names have.
+    identities: Identities,
+    /// The resources of the file.
+    store: Store,
+    /// What is in use of them.
+    config: Option<Config>,
+    /// Why resources are refused.
+    refusals: Vec<String>,
 }
 
 impl Configuration {
@@ -30,19 +42,31 @@ impl Configuration {
         Self {
             path,
             classes,
-            identities: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
-    /// Reads and compiles the file, away from the thread that serves, and activates it.
+    /// Why resources of the file are refused.
+    pub fn refusals(&self) -> Vec<String> {
+        self.state().refusals.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads and compiles the file, away from the thread that serves, and activates what is accepted of it. A resource that is refused keeps its
+    /// last good version; without one its traffic is refused.
     ///
     /// # Errors
-    /// If it is refused; what was in force stays.
+    /// If the file as a whole is refused; what was in force stays.
     pub async fn apply(self: &Arc<Self>, node: &Node) -> Result<()> {
         let number = node.generation().map_or(0, |generation| generation.number) + 1;
         let own = Arc::clone(self);
         let compiled = tokio::task::spawn_blocking(move || own.compile(number)).await;
-        let generation = compiled.context("the compiler failed")??;
+        let Some(generation) = compiled.context("the compiler failed")?? else {
+            return Ok(());
+        };
         let endpoints = &generation.names.endpoints;
         let endpoints: HashSet<u32> = endpoints.iter().map(|endpoint| endpoint.id).collect();
         node.upstreams.admit_endpoints(&endpoints);
@@ -53,13 +77,32 @@ impl Configuration {
         Ok(())
     }
 
-    fn compile(&self, number: u64) -> Result<Generation> {
+    /// The tables of what is accepted; none if that is what is in force.
+    fn compile(&self, number: u64) -> Result<Option<Generation>> {
         let origin = self.path.display().to_string();
         let text = follow::read(&self.path, CONFIG_MAX)?;
         let text = String::from_utf8(text).with_context(|| format!("{origin} is not UTF-8"))?;
-        let config = kmesh_config::parse(&text, &origin)?;
-        let mut identities = (self.identities.lock()).unwrap_or_else(PoisonError::into_inner);
-        let compiled = kmesh_config::compile(&config, &mut identities, self.classes)?;
-        Ok(Generation::new(number, compiled)?)
+        let document = Document::of(&origin, &kmesh_config::resource::tree(&text, &origin)?);
+        let mut state = self.state();
+        let State {
+            store, identities, ..
+        } = &mut *state;
+        store.replace(&origin, document.resources);
+        let applied = store.apply(identities, self.classes)?;
+        let answers = document.answers.iter().chain(&applied.answers);
+        let refusals: Vec<String> = answers
+            .flat_map(|answer| &answer.refused)
+            .map(ToString::to_string)
+            .collect();
+        for refusal in &refusals {
+            warn!("refused: {refusal}");
+        }
+        state.refusals = refusals;
+        if state.config.as_ref() == Some(&applied.config) {
+            return Ok(None);
+        }
+        let generation = Generation::new(number, applied.compiled)?;
+        state.config = Some(applied.config);
+        Ok(Some(generation))
     }
 }

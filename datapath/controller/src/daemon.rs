@@ -299,7 +299,8 @@ impl Daemon {
         let path = self.options.pods.display();
         let pods = (self.enrolment.failures().into_iter())
             .map(|(name, why)| format!("{path}: {name}: {why}"));
-        let all: Vec<String> = files.chain(pods).collect();
+        let resources = self.configuration.refusals();
+        let all: Vec<String> = files.chain(resources).chain(pods).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 

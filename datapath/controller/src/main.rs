@@ -87,7 +87,7 @@ enum Command {
     },
     /// Says what this kernel allows, and why not. Exit code 3 if something is missing.
     Check {
-        /// Also compile these resources, as `run` would.
+        /// Also compile these resources, as `run` would, and say what becomes of each (as `kmeshctl config check`).
         #[arg(long)]
         config: Option<PathBuf>,
     },
@@ -207,13 +207,9 @@ fn release(run_dir: &Path, name: &str) -> Result<u8> {
 
 fn report(config: Option<PathBuf>) -> Result<u8> {
     // What was typed first: the programs take a while.
-    let compiled = config.map(|path| {
-        let config = kmesh_config::read(&path)?;
-        let mut identities = kmesh_config::Identities::default();
-        kmesh_config::compile(&config, &mut identities, kmesh_config::Classes::default())?;
-        Ok::<_, kmesh_config::ConfigError>(path)
-    });
-    let compiled = compiled.transpose()?;
+    let resources = config
+        .map(|path| kmesh_config::Report::of_files(&[path]))
+        .transpose()?;
     let mut met = true;
     let mut text = String::new();
     for requirement in check() {
@@ -225,9 +221,17 @@ fn report(config: Option<PathBuf>) -> Result<u8> {
             requirement.name, requirement.purpose
         )?;
     }
-    if let Some(path) = compiled {
-        writeln!(text, "{:24} {:55} ok", "configuration", path.display())?;
+    let mut refused = false;
+    if let Some(report) = resources {
+        refused = report.refused() > 0;
+        write!(text, "{report}")?;
     }
     say(&text)?;
-    Ok(if met { exit::HELD } else { exit::UNFIT })
+    Ok(if !met {
+        exit::UNFIT
+    } else if refused {
+        exit::USAGE
+    } else {
+        exit::HELD
+    })
 }

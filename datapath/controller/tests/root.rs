@@ -4,6 +4,7 @@
 mod lab;
 
 mod root_answers;
+mod root_chains;
 mod root_chunked;
 mod root_clients;
 mod root_config;

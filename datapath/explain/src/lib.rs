@@ -50,9 +50,7 @@ pub enum ExplainError {
 /// [`ExplainError::Which`].
 pub fn listener(config: &Config, name: Option<&str>) -> Result<usize, ExplainError> {
     let mut fitting = config.listeners.iter().enumerate().filter(|(_, listener)| {
-        name.map_or(matches!(listener.kind, ListenerKind::Http(_)), |name| {
-            listener.name == name
-        })
+        name.map_or(listener.routes().is_some(), |name| listener.name == name)
     });
     match (fitting.next(), fitting.next()) {
         (Some((position, _)), None) => Ok(position),
@@ -263,6 +261,7 @@ fn connection(config: &Config, kind: &ListenerKind) -> ClusterStep {
                 .flat_map(|route| route.action.clusters().map(str::to_owned));
             names.map(|name| share(config, &name, 1)).collect()
         }
+        _ => Vec::new(),
     };
     ClusterStep {
         shares,

@@ -1,5 +1,6 @@
 //! The decision: listener -> virtual host -> route -> cluster -> endpoint.
 
+use kmesh_api::cluster::NO_CLUSTER;
 use kmesh_api::head::Head;
 use kmesh_api::limits::{
     CANDIDATE_LIST_MAX, CANDIDATES_MAX, CLUSTERS_MAX, ROUTE_CONFIGS_MAX, ROUTES_MAX,
@@ -128,6 +129,7 @@ pub fn route<const N: usize>(
 }
 
 /// The cluster that `route` sends this request to; `drawn` is the request's random number.
+/// It may be [`NO_CLUSTER`].
 ///
 /// # Errors
 /// [`Reason::Redirect`] and [`Reason::DirectResponse`] if it is to be answered instead, [`Reason::NoCluster`] if a header
@@ -162,13 +164,14 @@ pub fn cluster<const N: usize>(
     let Some(drawn) = number.checked_rem(u64::from(route.total)) else {
         return Err(Reason::NoEndpoint);
     };
-    balance::weighted(image, route.target, route.count, drawn as u32).ok_or(Reason::NoEndpoint)
+    balance::weighted(image, route.target, route.count, drawn as u32).ok_or(Reason::NoCluster)
 }
 
 /// Decides where the request whose head was scanned goes, if it is one that the kernel may carry.
 ///
 /// # Errors
-/// As [`choose`], or why user space serves the route ([`Route::passed`]).
+/// As [`choose`], [`Reason::Path`] if the path may have to be changed first, or why user space serves the route
+/// ([`Route::passed`]).
 #[inline(always)]
 pub fn decide<const N: usize>(
     image: &Image,
@@ -177,6 +180,10 @@ pub fn decide<const N: usize>(
     dice: &mut impl Dice,
 ) -> Result<Choice, Undecided> {
     let drawn = dice.random();
+    let config = &image.route_configs[route_config as usize & (ROUTE_CONFIGS_MAX - 1)];
+    if path::is_odd(config, head) {
+        return Err(no_route(Reason::Path));
+    }
     let number = match route(image, route_config, head, drawn) {
         Ok(number) => number,
         Err(reason) => return Err(no_route(reason)),
@@ -244,6 +251,9 @@ fn draw<const N: usize>(
         Ok(cluster) => cluster,
         Err(reason) => return Err(undecided(reason)),
     };
+    if cluster == NO_CLUSTER {
+        return Err(undecided(Reason::NoCluster));
+    }
     let chosen = &image.clusters[cluster as usize & (CLUSTERS_MAX - 1)];
     match balance::endpoint(chosen, dice) {
         Ok(endpoint) => Ok(Choice {

@@ -1,11 +1,11 @@
 //! Virtual host selection: exact domain, then longest suffix (`*.svc`), then longest prefix (`svc.*`), then `*`.
 //!
 //! Envoy, `RouteMatcher::findVirtualHost` (`source/common/router/config_impl.cc`): hosts compare in lower case with their port as
-//! sent, and a wildcard stands for at least one character.
+//! sent (unless the configuration ignores ports), and a wildcard stands for at least one character.
 
 use kmesh_api::Image;
 use kmesh_api::head::Head;
-use kmesh_api::route::RouteConfig;
+use kmesh_api::route::{RouteConfig, option};
 
 use crate::automaton::{DEAD, leap, lower, node, step};
 use crate::memory::{read, write};
@@ -38,7 +38,7 @@ impl<const N: usize> Forward<'_, N> {
 impl<const N: usize> Body for Forward<'_, N> {
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
-        let end = self.head.host_end;
+        let end = self.head.walk.end;
         for _ in 0..LEAPS {
             let (here, at) = (read(&self.head.walk.node), read(&self.head.walk.at));
             if at.wrapping_add(word::BYTES) > end {
@@ -89,6 +89,60 @@ impl<const N: usize> Body for Backward<'_, N> {
     }
 }
 
+/// Goes from the host's last byte to the colon before the port, or to what shows that there is none: it stands behind that.
+struct Port<'a, const N: usize> {
+    head: &'a mut Head<N>,
+}
+
+impl<const N: usize> Body for Port<'_, N> {
+    #[inline(always)]
+    fn run(&mut self, _: u32) -> bool {
+        let begin = self.head.host_at;
+        for _ in 0..LEAPS {
+            let at = read(&self.head.walk.at);
+            if at < begin.wrapping_add(word::BYTES) {
+                break;
+            }
+            let from = at.wrapping_sub(word::BYTES);
+            if !word::is_plain(word::load(self.head, from), false) {
+                break;
+            }
+            write(&mut self.head.walk.at, from);
+        }
+        for _ in 0..RUN {
+            let at = read(&self.head.walk.at);
+            let before = at.wrapping_sub(1);
+            let byte = self.head.bytes[before as usize & (N - 1)];
+            if at <= begin || byte == b':' || byte == b']' {
+                return false;
+            }
+            write(&mut self.head.walk.at, before);
+        }
+        true
+    }
+}
+
+/// Finds where the host ends, without its port if the configuration ignores that.
+///
+/// Envoy, `HeaderUtility::getPortStart` (`source/common/http/header_utility.cc`): the port begins at the last colon, whatever follows,
+/// unless that is inside of brackets.
+#[inline(always)]
+fn find_end<const N: usize>(config: &RouteConfig, head: &mut Head<N>) {
+    let end = head.host_end;
+    write(&mut head.walk.end, end);
+    if config.options & option::IGNORE_PORT == 0 {
+        return;
+    }
+    write(&mut head.walk.at, end);
+    // The host is part of the head, and each iteration but the last consumes RUN bytes or more.
+    repeat(N as u32 / RUN, &mut Port { head });
+    let at = read(&head.walk.at);
+    let colon = at.wrapping_sub(1);
+    if at > head.host_at && head.bytes[colon as usize & (N - 1)] == b':' {
+        write(&mut head.walk.end, colon);
+    }
+}
+
 /// Begins a walk at `node` and at byte `at`.
 #[inline(always)]
 fn begin<const N: usize>(head: &mut Head<N>, node: u32, at: u32) {
@@ -104,6 +158,7 @@ pub fn find<const N: usize>(
     config: &RouteConfig,
     head: &mut Head<N>,
 ) -> Option<u32> {
+    find_end(config, head);
     let at = head.host_at;
     begin(head, config.hosts, at);
     // Here and below: the host is part of the head, and each iteration but the last consumes RUN bytes or more.
@@ -115,7 +170,7 @@ pub fn find<const N: usize>(
     // Only what another character follows counts as a wildcard.
     let prefix = node(image, read(&head.walk.before)).pass;
     write(&mut head.walk.known, prefix);
-    let at = head.host_end;
+    let at = read(&head.walk.end);
     begin(head, config.suffixes, at);
     if config.suffixes != DEAD {
         repeat(N as u32 / RUN, &mut Backward { image, head });

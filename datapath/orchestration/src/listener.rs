@@ -35,9 +35,20 @@ pub fn at(image: &Image, index: u32) -> &Listener {
     &image.listeners[index as usize & (LISTENERS_MAX - 1)]
 }
 
-/// Index of the listener bound to exactly `address`.
+/// Index of the listener that governs `address`: the one bound to exactly this address, or else the one bound to all addresses of its
+/// port, which does not take what a pod sends to itself.
 #[inline(always)]
 pub fn find(image: &Image, address: &Address) -> Option<u32> {
+    let mut found = bound_to(image, address);
+    if found == 0 && !address.is_loopback() {
+        found = bound_to(image, &address.any());
+    }
+    found.checked_sub(1)
+}
+
+/// Index plus one of the listener bound to exactly `address`; 0 = none.
+#[inline(always)]
+fn bound_to(image: &Image, address: &Address) -> u32 {
     let mut found = 0;
     repeat(
         LISTENER_PROBES,
@@ -48,5 +59,5 @@ pub fn find(image: &Image, address: &Address) -> Option<u32> {
             found: &mut found,
         },
     );
-    found.checked_sub(1)
+    found
 }

@@ -67,6 +67,20 @@ pub(crate) const fn is_plain(word: u64, slash: bool) -> bool {
     slash || apart.wrapping_sub(ONES) & !apart & HIGH == 0
 }
 
+/// The high bit of each byte that is `byte`.
+#[inline(always)]
+const fn equals(word: u64, byte: u8) -> u64 {
+    let apart = word ^ (ONES * byte as u64);
+    !(((apart & LOW) + LOW) | apart) & HIGH
+}
+
+/// The high bit of each byte that is a slash or a dot behind a slash; `before` are the bytes that stand one further to the front.
+#[inline(always)]
+pub(crate) const fn after_slash(word: u64, before: u64) -> u64 {
+    // A dot is 0x2e and a slash 0x2f.
+    equals(word | ONES, b'/') & equals(before, b'/')
+}
+
 /// Whether no byte is a control character. Bytes of 0xff are taken for one.
 #[inline(always)]
 pub(crate) const fn is_free_of_controls(word: u64) -> bool {
@@ -100,6 +114,22 @@ mod tests {
                         bytes.map(|byte| byte.to_ascii_lowercase())
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_a_slash_is_found_at_every_place() {
+        for place in 1..8 {
+            for byte in 0..=u8::MAX {
+                let mut bytes = [b'0'; 8];
+                bytes[place] = byte;
+                bytes[place - 1] = b'/';
+                let word = u64::from_le_bytes(bytes);
+                let found = matches!(byte, b'.' | b'/');
+                let expected = if found { 0x80 << (8 * place) } else { 0 };
+                assert_eq!(after_slash(word, word << 8), expected, "{bytes:?}");
+                assert_eq!(after_slash(word, 0), 0, "{bytes:?}");
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `kmeshctl`: looks into a running `kmeshd`.
 
+mod config;
 mod explain;
 
 use std::path::PathBuf;
@@ -33,6 +34,19 @@ enum Command {
     },
     /// Says which virtual host, route, cluster and endpoint a request gets, and why not each earlier route.
     Explain(explain::Options),
+    /// Says of a configuration, such as your own Envoy's or istiod's dump, which share of its routes the kernel would serve, and what holds
+    /// the rest back.
+    Advise {
+        /// A bootstrap or a dump (`/config_dump?include_eds`), YAML or JSON.
+        #[arg(value_name = "DUMP")]
+        file: PathBuf,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Looks at configurations.
+    #[command(subcommand)]
+    Config(config::Command),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -57,6 +71,7 @@ fn code_of(error: &anyhow::Error) -> Option<u8> {
 }
 
 fn run(options: Options) -> Result<u8> {
+    let mut code = exit::HELD;
     let text = match options.command {
         Command::Status { format } => {
             let status = client::status_in(&options.run_dir, &options.name)?;
@@ -66,7 +81,15 @@ fn run(options: Options) -> Result<u8> {
             }
         }
         Command::Explain(explain) => explain::run(&options.run_dir, &options.name, &explain)?,
+        Command::Advise { file, format } => config::advise(file, format)?,
+        Command::Config(command) => {
+            let (text, good) = config::run(&command)?;
+            if !good {
+                code = exit::USAGE;
+            }
+            text
+        }
     };
     say(&text)?;
-    Ok(exit::HELD)
+    Ok(code)
 }

@@ -81,6 +81,10 @@ pub fn connect(ctx: &SockAddrContext, to: Address, v6: bool) -> i32 {
         return ungoverned(ctx);
     };
     let Some(number) = listener::find(image, &to) else {
+        if image.strangers_refused != 0 && !to.is_loopback() {
+            count(Reason::OpaqueRefused);
+            return REFUSE;
+        }
         return ungoverned(ctx);
     };
     let governed = listener::at(image, number);
@@ -99,6 +103,8 @@ pub fn connect(ctx: &SockAddrContext, to: Address, v6: bool) -> i32 {
         count(refusal);
         return REFUSE;
     };
+    // Port 0 stands for the address that the application asked for.
+    let chosen = if chosen.port == 0 { to } else { chosen };
     // An IPv4 socket cannot reach an IPv6 endpoint; an IPv6 socket reaches IPv4 through the mapped address.
     if generation::current(image) != generation || !v6 && !chosen.is_v4() {
         count(refusal);

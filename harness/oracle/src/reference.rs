@@ -174,7 +174,7 @@ pub fn predict<'c>(
 pub fn connection<'c>(config: &'c Config, listener: &'c ListenerConfig) -> Vec<Candidate<'c>> {
     match &listener.kind {
         ListenerKind::Tcp(choices) => weighted(config, choices),
-        ListenerKind::Http(_) => Vec::new(),
+        _ => Vec::new(),
     }
 }
 

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use crate::dfa::{Alphabet, check};
-use crate::error::ConfigError;
+use crate::envoy::matching::string_matcher;
+use crate::model::ValueMatch;
 use crate::policy::{
-    AppendAction, Fault, HeaderAddition, HeaderMutations, Mirror, Mutations, PathRewrite, RetryOn,
-    RetryPolicy, Share,
+    AppendAction, Cors, Fault, HeaderAddition, HeaderMutations, Mirror, Mutations, Origin,
+    PathRewrite, RetryOn, RetryPolicy, Share,
 };
 use crate::reader::{Item, Object};
 
-const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
+pub(crate) const CORS: &str = "envoy.extensions.filters.http.cors.v3.CorsPolicy";
+pub(crate) const FAULT: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
+const PREVIOUS_HOSTS: &str = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate";
 /// Names that Envoy does not let configurations change, besides those that begin with a colon.
 const FRAMING: [&str; 4] = ["host", "content-length", "transfer-encoding", "connection"];
 /// Envoy's first back-off interval.
@@ -19,137 +22,152 @@ const BASE_INTERVAL: Duration = Duration::from_millis(25);
 const MAX_INTERVAL: u32 = 10;
 
 /// `envoy.config.route.v3.RetryPolicy`; `None` if it never retries.
-pub(crate) fn retry(item: &Item<'_>) -> Result<Option<RetryPolicy>, ConfigError> {
-    item.object(|fields| {
+pub(crate) fn retry(item: &Item<'_>) -> Option<RetryPolicy> {
+    item.message("RetryPolicy", |fields| {
         let mut policy = RetryPolicy {
             on: Vec::new(),
             statuses: Vec::new(),
             grpc_statuses: Vec::new(),
-            retries: fields.number_or("num_retries", 1)?,
-            per_try_timeout: fields.timeout("per_try_timeout")?,
+            retries: fields.number_or("num_retries", 1),
+            per_try_timeout: fields.timeout("per_try_timeout"),
             base_interval: BASE_INTERVAL,
             max_interval: BASE_INTERVAL * MAX_INTERVAL,
+            picks: picks(fields),
         };
-        fields.no_timeout("per_try_idle_timeout")?;
-        let codes = fields.items("retriable_status_codes")?;
+        let codes = fields.items("retriable_status_codes");
         let mut any = false;
         if let Some(on) = fields.take("retry_on") {
-            for name in on.string()?.split(',').map(str::trim) {
+            for name in on.string().split(',').map(str::trim) {
                 any |= !name.is_empty();
                 match name {
                     "" => {}
                     "connect-failure" => policy.on.push(RetryOn::ConnectFailure),
                     "refused-stream" => policy.on.push(RetryOn::RefusedStream),
                     "reset" => policy.on.push(RetryOn::Reset),
+                    "reset-before-request" => policy.on.push(RetryOn::ResetBeforeRequest),
                     "5xx" => policy.on.push(RetryOn::ServerError),
                     "gateway-error" => policy.on.push(RetryOn::GatewayError),
                     "retriable-4xx" => policy.on.push(RetryOn::Conflict),
                     "retriable-status-codes" => {
-                        let code = |item: &Item<'_>| Ok(item.number()? as u16);
-                        policy.statuses = codes.iter().map(code).collect::<Result<_, _>>()?;
+                        policy.statuses = codes.iter().map(|code| code.number() as u16).collect();
                     }
                     "cancelled" => policy.grpc_statuses.push(1),
                     "deadline-exceeded" => policy.grpc_statuses.push(4),
                     "resource-exhausted" => policy.grpc_statuses.push(8),
                     "internal" => policy.grpc_statuses.push(13),
                     "unavailable" => policy.grpc_statuses.push(14),
-                    _ => return Err(on.refuse(&format!("this datapath has no condition {name}"))),
+                    _ => on.refuse(format!("this datapath has no condition {name}")),
                 }
             }
         }
         if let Some(back_off) = fields.take("retry_back_off") {
-            back_off.object(|fields| {
-                let base = fields.need("base_interval")?;
-                policy.base_interval = base.duration()?;
+            back_off.message("RetryBackOff", |fields| {
+                let base = fields.need("base_interval");
+                policy.base_interval = base.duration();
                 if policy.base_interval.is_zero() {
-                    return Err(base.refuse("must be more than 0s"));
+                    base.refuse("must be more than 0s");
                 }
-                policy.max_interval = match fields.take("max_interval") {
-                    None => policy.base_interval * MAX_INTERVAL,
-                    Some(most) if most.duration()? < policy.base_interval => {
-                        return Err(most.refuse("must not be less than base_interval"));
+                policy.max_interval = policy.base_interval * MAX_INTERVAL;
+                if let Some(most) = fields.take("max_interval") {
+                    policy.max_interval = most.duration();
+                    if policy.max_interval < policy.base_interval {
+                        most.refuse("must not be less than base_interval");
                     }
-                    Some(most) => most.duration()?,
-                };
-                Ok(())
-            })?;
+                }
+            });
         }
         // Without a condition only the per-try timeout is left of it, and that is a part of retrying.
-        Ok((any && policy.retries > 0 || policy.per_try_timeout.is_some()).then_some(policy))
+        (any && policy.retries > 0 || policy.per_try_timeout.is_some()).then_some(policy)
     })
 }
 
+/// How often an endpoint is drawn for a try until it is one that was not tried: `host_selection_retry_max_attempts` with the
+/// predicate of previous hosts; once without it.
+fn picks(fields: &mut Object<'_>) -> u32 {
+    let most = fields.number_or("host_selection_retry_max_attempts", 1);
+    let mut previous = false;
+    for predicate in fields.items("retry_host_predicate") {
+        predicate.message("RetryHostPredicate", |fields| {
+            let name = fields.need("name");
+            match fields.take("typed_config") {
+                // The name alone was enough before there were types.
+                None if name.text() == "envoy.retry_host_predicates.previous_hosts" => {}
+                None => name.refuse("not supported by this datapath, which knows previous_hosts"),
+                Some(config) => config.typed("PreviousHostsPredicate", |kind, _| {
+                    if kind != PREVIOUS_HOSTS {
+                        name.refuse("not supported by this datapath, which knows previous_hosts");
+                    }
+                }),
+            }
+            previous = true;
+        });
+    }
+    if previous { most.max(1) } else { 1 }
+}
+
 /// `prefix_rewrite` or `regex_rewrite` of a route whose match replaces `matched`; all of the path if that is `None`.
-pub(crate) fn path_rewrite(
-    fields: &mut Object<'_>,
-    matched: &str,
-) -> Result<Option<PathRewrite>, ConfigError> {
+pub(crate) fn path_rewrite(fields: &mut Object<'_>, matched: &str) -> Option<PathRewrite> {
     let prefix = fields.take("prefix_rewrite");
     let Some(regex) = fields.take("regex_rewrite") else {
-        let Some(prefix) = prefix else {
-            return Ok(None);
-        };
-        let text = prefix.string()?;
+        let text = prefix?.string();
         // An empty one is the same as none in protobuf.
         let changes = !text.is_empty() && text != matched;
-        return Ok(changes.then(|| PathRewrite::Prefix(matched.len(), text.to_owned())));
+        return changes.then(|| PathRewrite::Prefix(matched.len(), text.to_owned()));
     };
     if let Some(prefix) = prefix {
-        return Err(prefix.refuse("stands beside regex_rewrite: use one"));
+        prefix.refuse("stands beside regex_rewrite: use one");
     }
-    regex.object(|fields| {
-        let pattern = fields.need("pattern")?.object(|fields| {
-            if let Some(engine) = fields.take("google_re2") {
-                engine.object(|_| Ok(()))?;
+    regex.message("RegexMatchAndSubstitute", |fields| {
+        let pattern = fields.need("pattern");
+        let pattern = pattern.message("RegexMatcher", |fields| {
+            let item = fields.need("regex");
+            let text = item.text();
+            if let Err(why) = check(text, Alphabet::Value) {
+                item.refuse(why);
             }
-            let item = fields.need("regex")?;
-            check(item.text()?, Alphabet::Value).map_err(|why| item.refuse(&why))?;
-            Ok(item.text()?.to_owned())
-        })?;
-        let substitution = fields.string("substitution")?.to_owned();
-        Ok(Some(PathRewrite::Regex {
+            text.to_owned()
+        });
+        Some(PathRewrite::Regex {
             pattern,
-            substitution,
-        }))
+            substitution: fields.string("substitution").to_owned(),
+        })
     })
 }
 
 /// `request_headers_to_add` and the like, at any level.
-pub(crate) fn header_mutations(fields: &mut Object<'_>) -> Result<HeaderMutations, ConfigError> {
-    Ok(HeaderMutations {
+pub(crate) fn header_mutations(fields: &mut Object<'_>) -> HeaderMutations {
+    HeaderMutations {
         request: Mutations {
-            remove: removals(fields, "request_headers_to_remove")?,
-            add: additions(fields, "request_headers_to_add")?,
+            remove: removals(fields, "request_headers_to_remove"),
+            add: additions(fields, "request_headers_to_add"),
         },
         response: Mutations {
-            remove: removals(fields, "response_headers_to_remove")?,
-            add: additions(fields, "response_headers_to_add")?,
+            remove: removals(fields, "response_headers_to_remove"),
+            add: additions(fields, "response_headers_to_add"),
         },
-    })
-}
-
-fn removals(fields: &mut Object<'_>, list: &str) -> Result<Vec<String>, ConfigError> {
-    let items = fields.items(list)?;
-    items.iter().map(changeable).collect()
-}
-
-fn additions(fields: &mut Object<'_>, list: &str) -> Result<Vec<HeaderAddition>, ConfigError> {
-    let mut additions = Vec::new();
-    for item in fields.items(list)? {
-        additions.extend(item.object(addition)?);
     }
-    Ok(additions)
 }
 
-fn addition(fields: &mut Object<'_>) -> Result<Option<HeaderAddition>, ConfigError> {
-    let (name, value) = fields.need("header")?.object(|header| {
-        let name = changeable(&header.need("key")?)?;
-        let value = match header.take("value") {
-            None => String::new(),
-            Some(item) => literal(&item)?,
-        };
-        Ok((name, value))
-    })?;
+fn removals(fields: &mut Object<'_>, list: &str) -> Vec<String> {
+    fields.items(list).iter().map(changeable).collect()
+}
+
+fn additions(fields: &mut Object<'_>, list: &str) -> Vec<HeaderAddition> {
+    let items = fields.items(list);
+    let additions = items
+        .iter()
+        .map(|item| item.message("HeaderValueOption", addition));
+    additions.flatten().collect()
+}
+
+fn addition(fields: &mut Object<'_>) -> Option<HeaderAddition> {
+    let (name, value) = fields.need("header").message("HeaderValue", |header| {
+        let name = changeable(&header.need("key"));
+        let value = header
+            .take("value")
+            .map_or(String::new(), |item| literal(&item));
+        (name, value)
+    });
     let mut action = match fields.choice(
         "append_action",
         &[
@@ -158,7 +176,7 @@ fn addition(fields: &mut Object<'_>) -> Result<Option<HeaderAddition>, ConfigErr
             "OVERWRITE_IF_EXISTS_OR_ADD",
             "OVERWRITE_IF_EXISTS",
         ],
-    )? {
+    ) {
         "ADD_IF_ABSENT" => AppendAction::AddIfAbsent,
         "OVERWRITE_IF_EXISTS_OR_ADD" => AppendAction::Overwrite,
         "OVERWRITE_IF_EXISTS" => AppendAction::OverwriteIfExists,
@@ -166,152 +184,154 @@ fn addition(fields: &mut Object<'_>) -> Result<Option<HeaderAddition>, ConfigErr
     };
     if let Some(append) = fields.take("append") {
         // Deprecated, and wins where it is said.
-        action = if append.boolean()? {
+        action = if append.boolean() {
             AppendAction::Append
         } else {
             AppendAction::Overwrite
         };
     }
-    let kept = fields.flag("keep_empty_value")? || !value.is_empty();
-    Ok(kept.then_some(HeaderAddition {
+    let kept = fields.flag("keep_empty_value") || !value.is_empty();
+    kept.then_some(HeaderAddition {
         name,
         value,
         action,
-    }))
+    })
 }
 
 /// A header's name in lower case, if configurations may change it.
-fn changeable(item: &Item<'_>) -> Result<String, ConfigError> {
-    let name = item.text()?.to_ascii_lowercase();
+fn changeable(item: &Item<'_>) -> String {
+    let name = item.text().to_ascii_lowercase();
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.starts_with(':') || FRAMING.contains(&name.as_str()) {
-        return Err(item.refuse("cannot be changed: message boundaries or routing depend on it"));
+        item.refuse("cannot be changed: message boundaries or routing depend on it");
+    } else if !name.bytes().all(token) {
+        item.refuse("is not a header name");
     }
-    if !name.bytes().all(token) {
-        return Err(item.refuse("is not a header name"));
-    }
-    Ok(name)
+    name
 }
 
 /// A header's value; `%` introduces a substitution to Envoy, and `%%` stands for itself.
-fn literal(item: &Item<'_>) -> Result<String, ConfigError> {
-    let text = item.string()?;
-    let plain = text.replace("%%", "");
-    if plain.contains('%') {
-        return Err(item.refuse("this datapath has no substitutions such as %PROTOCOL%"));
+fn literal(item: &Item<'_>) -> String {
+    let text = item.string();
+    let control = |byte: u8| byte < b' ' && byte != b'\t' || byte == 0x7f;
+    if text.replace("%%", "").contains('%') {
+        item.refuse("this datapath has no substitutions such as %PROTOCOL%");
+    } else if text.bytes().any(control) {
+        item.refuse("is not a header value");
     }
-    if text
-        .bytes()
-        .any(|byte| byte < b' ' && byte != b'\t' || byte == 0x7f)
-    {
-        return Err(item.refuse("is not a header value"));
-    }
-    Ok(text.replace("%%", "%"))
+    text.replace("%%", "%")
 }
 
 /// `request_mirror_policies`.
-pub(crate) fn mirrors(fields: &mut Object<'_>) -> Result<Vec<Mirror>, ConfigError> {
-    let mut mirrors = Vec::new();
-    for item in fields.items("request_mirror_policies")? {
-        let mirror = item.object(|fields| {
-            let cluster = fields.need("cluster")?.text()?.to_owned();
-            fields.ignore("trace_sampled", "nothing is traced");
-            let share = match fields.take("runtime_fraction") {
-                None => Share::ALL,
-                Some(fraction) => fraction.object(|fraction| {
-                    fraction.ignore("runtime_key", "there is no runtime");
-                    share(&fraction.need("default_value")?)
-                })?,
-            };
-            Ok(Mirror {
+pub(crate) fn mirrors(fields: &mut Object<'_>) -> Vec<Mirror> {
+    let items = fields.items("request_mirror_policies");
+    let mirrors = items.iter().map(|item| {
+        item.message("RequestMirrorPolicy", |fields| {
+            let cluster = fields.need("cluster").text().to_owned();
+            let share = fields.take("runtime_fraction").map(|fraction| {
+                fraction.message("RuntimeFractionalPercent", |fraction| {
+                    share(&fraction.need("default_value"))
+                })
+            });
+            Mirror {
                 cluster,
-                share,
-                host_suffix: !fields.flag("disable_shadow_host_suffix_append")?,
-            })
-        })?;
-        mirrors.extend((mirror.share.0 > 0).then_some(mirror));
-    }
-    Ok(mirrors)
+                share: share.unwrap_or(Share::ALL),
+                host_suffix: !fields.flag("disable_shadow_host_suffix_append"),
+            }
+        })
+    });
+    mirrors.filter(|mirror| mirror.share.0 > 0).collect()
 }
 
 /// A `FractionalPercent`.
-fn share(item: &Item<'_>) -> Result<Share, ConfigError> {
-    item.object(|fields| {
-        let numerator = fields.number_or("numerator", 0)?;
-        let scale = match fields.choice("denominator", &["HUNDRED", "TEN_THOUSAND", "MILLION"])? {
+fn share(item: &Item<'_>) -> Share {
+    item.message("FractionalPercent", |fields| {
+        let numerator = fields.number_or("numerator", 0);
+        let scale = match fields.choice("denominator", &["HUNDRED", "TEN_THOUSAND", "MILLION"]) {
             "MILLION" => 1,
             "TEN_THOUSAND" => 100,
             _ => 10_000,
         };
-        Ok(Share(numerator.saturating_mul(scale).min(Share::ALL.0)))
+        Share(numerator.saturating_mul(scale).min(Share::ALL.0))
     })
 }
 
-/// Whether a filter's configuration is an `HTTPFault`.
-pub(crate) fn is_fault(item: &Item<'_>) -> bool {
-    item.kind().is_some_and(|kind| kind.ends_with(FAULT))
+/// An `HTTPFault`; `None` if it does nothing.
+pub(crate) fn fault(fields: &mut Object<'_>) -> Option<Fault> {
+    let delay = fields.take("delay").map(|delay| {
+        delay.message("FaultDelay", |delay| {
+            (delay.need("fixed_delay").duration(), percentage(delay))
+        })
+    });
+    let abort = fields.take("abort").map(|abort| {
+        abort.message("FaultAbort", |abort| {
+            let item = abort.need("http_status");
+            let status = item.number();
+            if !(200..600).contains(&status) {
+                item.refuse("expected a status from 200 to 599");
+            }
+            (status as u16, percentage(abort))
+        })
+    });
+    let delay = delay.filter(|(time, share)| share.0 > 0 && !time.is_zero());
+    let abort = abort.filter(|(_, share)| share.0 > 0);
+    (delay.is_some() || abort.is_some()).then_some(Fault { delay, abort })
 }
 
-/// An `HTTPFault`, with its `@type`; `None` if it does nothing.
-pub(crate) fn fault(item: &Item<'_>) -> Result<Option<Fault>, ConfigError> {
-    item.object(|fields| {
-        match fields.kind()? {
-            (_, FAULT) => {}
-            (kind, _) => return Err(kind.refuse("must be HTTPFault")),
+/// A `CorsPolicy`; `None` if it is switched off.
+pub(crate) fn cors(fields: &mut Object<'_>) -> Option<Cors> {
+    let origins = fields.items("allow_origin_string_match");
+    let origins = origins.iter().map(|item| {
+        let mut ignore_case = false;
+        let value = string_matcher(item, &mut ignore_case);
+        if let ValueMatch::Regex(text) = &value
+            && let Err(why) = check(text, Alphabet::Value)
+        {
+            item.refuse(why);
         }
-        let delay = fields.take("delay").map_or(Ok(None), |delay| {
-            delay.object(|delay| {
-                let time = delay.need("fixed_delay")?.duration()?;
-                let share = percentage(delay)?;
-                Ok(Some((time, share)))
-            })
-        })?;
-        let abort = fields.take("abort").map_or(Ok(None), |abort| {
-            abort.object(|abort| {
-                let item = abort.need("http_status")?;
-                let status = item.number()?;
-                if !(200..600).contains(&status) {
-                    return Err(item.refuse("expected a status from 200 to 599"));
-                }
-                Ok(Some((status as u16, percentage(abort)?)))
-            })
-        })?;
-        fields.empty("headers")?;
-        fields.empty("downstream_nodes")?;
-        fields.ignore("disable_downstream_cluster_stats", "statistics only");
-        let delay = delay.filter(|(time, share)| share.0 > 0 && !time.is_zero());
-        let abort = abort.filter(|(_, share)| share.0 > 0);
-        Ok((delay.is_some() || abort.is_some()).then_some(Fault { delay, abort }))
-    })
+        Origin { value, ignore_case }
+    });
+    let cors = Cors {
+        origins: origins.collect(),
+        methods: fields.string("allow_methods").to_owned(),
+        headers: fields.string("allow_headers").to_owned(),
+        expose_headers: fields.string("expose_headers").to_owned(),
+        max_age: fields.string("max_age").to_owned(),
+        credentials: fields.flag("allow_credentials"),
+        strangers_answered: !fields.flag_or("forward_not_matching_preflights", true),
+    };
+    let share = fields.take("filter_enabled").map(|item| {
+        let share = item.message("RuntimeFractionalPercent", |fraction| {
+            share(&fraction.need("default_value"))
+        });
+        if share.0 != 0 && share != Share::ALL {
+            item.refuse_place("must be for all requests or for none");
+        }
+        share
+    });
+    share.is_none_or(|share| share.0 > 0).then_some(cors)
 }
 
-fn percentage(fields: &mut Object<'_>) -> Result<Share, ConfigError> {
+fn percentage(fields: &mut Object<'_>) -> Share {
     fields
         .take("percentage")
-        .map_or(Ok(Share(0)), |item| share(&item))
+        .map_or(Share(0), |item| share(&item))
 }
 
 /// `upgrade_configs` over those of the level above.
-pub(crate) fn upgrades(
-    fields: &mut Object<'_>,
-    above: &[String],
-) -> Result<Vec<String>, ConfigError> {
+pub(crate) fn upgrades(fields: &mut Object<'_>, above: &[String]) -> Vec<String> {
     let mut upgrades = above.to_vec();
-    for item in fields.items("upgrade_configs")? {
-        item.object(|fields| {
-            let name = fields.need("upgrade_type")?;
-            let kind = name.text()?.to_ascii_lowercase();
+    for item in fields.items("upgrade_configs") {
+        item.message("UpgradeConfig", |fields| {
+            let name = fields.need("upgrade_type");
+            let kind = name.text().to_ascii_lowercase();
             if kind == "connect" || kind == "connect-udp" {
-                return Err(name.refuse("tunnels are not supported by this datapath"));
+                name.refuse("tunnels are not supported by this datapath");
             }
-            fields.empty("filters")?;
-            let enabled = fields
-                .take("enabled")
-                .map_or(Ok(true), |item| item.boolean())?;
+            let enabled = fields.flag_or("enabled", true);
             upgrades.retain(|have| *have != kind);
             upgrades.extend(enabled.then_some(kind));
-            Ok(())
-        })?;
+        });
     }
-    Ok(upgrades)
+    upgrades
 }

@@ -12,6 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kmesh_api::Address;
 use kmesh_api::pod::{Anchored, AnchoredKey};
+use kmesh_config::model::{ListenerKind, Sniffed};
 use kmesh_config::policy::Codec;
 use kmesh_orchestration::listener;
 use nix::sys::resource::{Resource, getrlimit};
@@ -21,11 +22,15 @@ use tracing::{debug, warn};
 
 use super::anchor::{Anchor, HEAD_MAX};
 use super::front::Gate;
+use super::plan::options;
 use super::serve::Session;
+use super::sniff::sniff;
 use super::spill::is_spilled;
 use super::stream::Stream;
+use super::tunnel::tunnel;
 use super::upgrade::join;
 use crate::buffers::Buffers;
+use crate::generation::Generation;
 use crate::node::Node;
 use crate::pods::Pod;
 use crate::splice;
@@ -153,14 +158,36 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
         told: anchored,
         local: anchor.socket().local_addr().map(Address::from),
     });
-    let codec = codec(&node, anchor.original);
+    let generation = node.generation();
+    let options = generation
+        .as_ref()
+        .and_then(|generation| options(generation, anchor.original));
+    let (codec, streams) = options.map_or((Codec::Auto, None), |options| {
+        (options.codec, options.max_concurrent_streams)
+    });
     let session = Arc::new(Session {
         node,
         pod,
         anchor: Arc::clone(&anchor),
+        client: client.ip().to_canonical(),
         switched: Mutex::default(),
         orders: Arc::default(),
     });
+    if let Some(generation) = &generation
+        && let Some(sniffed) = sniffed(generation, anchor.original)
+    {
+        let Some(seen) = sniff(anchor.socket()).await else {
+            return;
+        };
+        match sniffed.chain(&seen) {
+            ListenerKind::Http(_) => {}
+            ListenerKind::Tcp(choices) => {
+                let client = stream(&session);
+                return tunnel(&session, generation, choices, client).await;
+            }
+            _ => return,
+        }
+    }
     let http2 = match codec {
         Codec::Http1 => false,
         Codec::Http2 => true,
@@ -169,7 +196,7 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
         }
     };
     let served = if http2 {
-        serve_http2(session).await
+        serve_http2(session, streams).await
     } else {
         serve_http1(session).await
     };
@@ -178,21 +205,17 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
     }
 }
 
-/// What clients of the service speak.
-fn codec(node: &Node, original: SocketAddr) -> Codec {
-    let Some(generation) = node.generation() else {
-        return Codec::Auto;
-    };
-    let image = &generation.image;
-    let number = listener::find(image, &original.into());
-    let target = number.map(|number| listener::at(image, number).target);
-    let options = target.and_then(|target| generation.policies.route_configs.get(target as usize));
-    options.map_or(Codec::Auto, |options| options.codec)
+/// The chains among which a connection's first bytes choose, if the listener has several.
+fn sniffed(generation: &Generation, original: SocketAddr) -> Option<&Sniffed> {
+    let number = listener::find(&generation.image, &original.into())?;
+    generation.policies.sniffed.get(&number)
 }
+
+/// What HTTP/2 clients begin with (RFC 9113 section 3.4).
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Whether the client begins as HTTP/2 clients do that know what they talk to (RFC 9113 section 3.4). Reads nothing.
 async fn begins_with_preface(socket: &TcpStream) -> bool {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     /// A client that sends the preface in pieces is rare, and the rest is near.
     const POLL: Duration = Duration::from_millis(1);
     let mut begin = [0; PREFACE.len()];
@@ -239,10 +262,14 @@ async fn serve_http1(session: Arc<Session>) -> hyper::Result<()> {
     served
 }
 
-async fn serve_http2(session: Arc<Session>) -> hyper::Result<()> {
+async fn serve_http2(session: Arc<Session>, streams: Option<u32>) -> hyper::Result<()> {
     let io = TokioIo::new(stream(&session));
     let service = service_fn(move |request| Arc::clone(&session).serve(request));
-    http2::Builder::new(TokioExecutor::new())
+    let mut server = http2::Builder::new(TokioExecutor::new());
+    if let Some(most) = streams {
+        server.max_concurrent_streams(most);
+    }
+    server
         .timer(TokioTimer::new())
         .auto_date_header(false)
         .max_header_list_size(HEAD_MAX as u32)

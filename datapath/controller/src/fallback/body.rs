@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
@@ -37,6 +38,8 @@ struct State {
     /// Bytes that were read are not kept: the body cannot be read again.
     lost: bool,
     keep: bool,
+    /// When something was read last.
+    moved: Instant,
 }
 
 impl Tape {
@@ -51,6 +54,7 @@ impl Tape {
                 size: 0,
                 lost: false,
                 keep,
+                moved: Instant::now(),
             }),
             end: watch::Sender::new(ended.then(Instant::now)),
         })
@@ -75,6 +79,19 @@ impl Tape {
     /// When all of the request was read, if it was.
     pub(super) fn ended_at(&self) -> Option<Instant> {
         *self.end.borrow()
+    }
+
+    /// Waits until nothing of the request was read for so long.
+    pub(super) async fn is_still(&self, patience: Duration) {
+        let mut moved = self.state().moved;
+        loop {
+            sleep_until(moved + patience).await;
+            let last = self.state().moved;
+            if last == moved {
+                return;
+            }
+            moved = last;
+        }
     }
 
     /// All of the body at once, if it was read to its end and kept.
@@ -139,6 +156,7 @@ impl Body for Reader {
             .filter(|source| !source.is_end_stream())
         {
             let frame = ready!(Pin::new(source).poll_frame(context));
+            state.moved = Instant::now();
             match frame {
                 Some(Err(error)) => {
                     // What was kept of it is not all of it: nobody may read it to an end that looks like one.
@@ -203,6 +221,8 @@ pub(super) struct Answer {
     finished: bool,
     /// The response must be complete by then.
     limit: Option<Pin<Box<Sleep>>>,
+    /// Longest time between two pieces, and when the next one must be there.
+    patience: Option<(Duration, Pin<Box<Sleep>>)>,
     /// It ends an HTTP exchange; a switch of protocols does not.
     counts: bool,
 }
@@ -217,6 +237,7 @@ impl Answer {
             after: None,
             finished: true,
             limit: None,
+            patience: None,
             counts: true,
         }
     }
@@ -237,8 +258,14 @@ impl Answer {
             after: Some(after),
             finished,
             limit: None,
+            patience: None,
             counts: true,
         }
+    }
+
+    /// Breaks off if nothing comes for so long.
+    pub(super) fn be_patient(&mut self, patience: Duration) {
+        self.patience = Some((patience, Box::pin(sleep_until(Instant::now() + patience))));
     }
 
     /// Breaks off at `deadline`.
@@ -260,7 +287,15 @@ impl Body for Answer {
         {
             return Poll::Ready(Some(Err("the route's time limit".into())));
         }
+        if let Some((_, idle)) = &mut self.patience
+            && idle.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Some(Err("the route's idle timeout".into())));
+        }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        if let Some((patience, idle)) = &mut self.patience {
+            idle.as_mut().reset(Instant::now() + *patience);
+        }
         self.finished = frame.is_none() || self.inner.is_end_stream();
         Poll::Ready(frame)
     }

@@ -3,6 +3,7 @@
 //! HTTP/1.1 connections carry one exchange at a time and are donated to the kernel when it could have carried the request;
 //! HTTP/2 connections are shared by all requests of a pod to an endpoint and stay here.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -87,6 +88,10 @@ pub(super) struct Target {
     pub cluster: u32,
     /// The endpoint's index.
     pub endpoint: u32,
+    /// The address that the client asked for.
+    pub original: SocketAddr,
+    /// The client speaks HTTP/2.
+    pub http2: bool,
 }
 
 impl Target {
@@ -100,8 +105,27 @@ impl Target {
         self.generation.names.clusters[self.cluster as usize].id
     }
 
+    /// The endpoint's stable id.
+    pub(super) fn endpoint_id(&self) -> u32 {
+        self.endpoint().id
+    }
+
     fn endpoint(&self) -> &Endpoint {
         &self.generation.image.endpoints[self.endpoint as usize & (ENDPOINTS_MAX - 1)]
+    }
+
+    /// Where it is: port 0 in the tables stands for the address that the client asked for.
+    pub(super) fn address(&self) -> SocketAddr {
+        match self.endpoint().address {
+            address if address.port == 0 => self.original,
+            address => address.into(),
+        }
+    }
+
+    /// Whether it is spoken to by HTTP/2.
+    pub(super) fn speaks_http2(&self) -> bool {
+        let policy = &self.cluster().policy;
+        policy.http2 || policy.like_client && self.http2
     }
 
     fn key(&self, pod: &Pod) -> PoolKey {
@@ -175,7 +199,7 @@ pub(super) async fn send(
     mut request: Request<Outgoing>,
 ) -> Result<(Response<Incoming>, Carrier), Failure> {
     let breaker = node.upstreams.breaker(pod.index, target.cluster_id());
-    if target.cluster().policy.http2 {
+    if target.speaks_http2() {
         let most = target.cluster().policy.max_requests;
         let place = breaker.request(most).ok_or(Failure::Overflow)?;
         let mut shared = share(node, pod, target, &breaker).await?;
@@ -218,16 +242,20 @@ async fn acquire(
     /// The kernel does not say when it frees a connection.
     const POLL: Duration = Duration::from_millis(2);
     let key = target.key(pod);
-    if let Some(idle) = node.upstreams.take_idle(key) {
+    let cluster = target.cluster();
+    let take_idle = || {
+        let reusable = !cluster.policy.single_use;
+        reusable.then(|| node.upstreams.take_idle(key)).flatten()
+    };
+    if let Some(idle) = take_idle() {
         return Ok(idle);
     }
-    let cluster = target.cluster();
     let _waiting = breaker
         .pending(cluster.max_pending_requests)
         .ok_or(Failure::Overflow)?;
     loop {
         let freed = breaker.freed.notified();
-        if let Some(idle) = node.upstreams.take_idle(key) {
+        if let Some(idle) = take_idle() {
             return Ok(idle);
         }
         if let Some(ticket) = breaker.connection(key.endpoint, cluster.max_connections) {
@@ -250,14 +278,7 @@ async fn connect(
 ) -> Result<Idle, Failure> {
     let endpoint = target.endpoint();
     let patience = target.cluster().connect_timeout;
-    let opened = open(
-        node,
-        pod,
-        endpoint.address.into(),
-        endpoint.id,
-        patience,
-        ticket,
-    );
+    let opened = open(node, pod, target.address(), endpoint.id, patience, ticket);
     let Opened {
         stream,
         slot,
@@ -294,17 +315,19 @@ async fn share(
     breaker: &Arc<Breaker>,
 ) -> Result<Shared, Failure> {
     let key = target.key(pod);
-    if let Some(shared) = node.upstreams.shared(key) {
+    let cluster = target.cluster();
+    let single_use = cluster.policy.single_use;
+    let known = || (!single_use).then(|| node.upstreams.shared(key)).flatten();
+    if let Some(shared) = known() {
         return Ok(shared);
     }
-    let cluster = target.cluster();
     let _waiting = breaker
         .pending(cluster.max_pending_requests)
         .ok_or(Failure::Overflow)?;
     // One request opens the connection, those that come meanwhile use it.
     let opening = node.upstreams.opening(key);
     let _turn = opening.lock().await;
-    if let Some(shared) = node.upstreams.shared(key) {
+    if let Some(shared) = known() {
         return Ok(shared);
     }
     let ticket = breaker
@@ -312,14 +335,7 @@ async fn share(
         .ok_or(Failure::Overflow)?;
     let endpoint = target.endpoint();
     let patience = cluster.connect_timeout;
-    let opened = open(
-        node,
-        pod,
-        endpoint.address.into(),
-        endpoint.id,
-        patience,
-        ticket,
-    );
+    let opened = open(node, pod, target.address(), endpoint.id, patience, ticket);
     let Opened { stream, ticket, .. } = opened.await.map_err(Failure::Connect)?;
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -332,10 +348,14 @@ async fn share(
         if let Err(error) = ended {
             tracing::debug!(%error, "an HTTP/2 upstream ended early");
         }
-        node_of_driver.upstreams.forget_shared(key);
+        if !single_use {
+            node_of_driver.upstreams.forget_shared(key);
+        }
         drop(ticket);
     });
-    node.upstreams.keep_shared(key, sender.clone());
+    if !single_use {
+        node.upstreams.keep_shared(key, sender.clone());
+    }
     Ok(sender)
 }
 
@@ -349,9 +369,13 @@ pub(super) struct After {
 impl After {
     /// `donate` if the kernel could have carried the request.
     pub(super) fn new(carrier: Carrier, response: &Response<Incoming>, donate: bool) -> Self {
+        let single_use = match &carrier {
+            Carrier::Own(busy) => busy.target.cluster().policy.single_use,
+            Carrier::Shared { .. } => false,
+        };
         Self {
             carrier,
-            reusable: keeps_open(response.headers()),
+            reusable: keeps_open(response.headers()) && !single_use,
             donate,
         }
     }
@@ -403,7 +427,7 @@ impl After {
                 };
                 donate(&node, opened, patience);
                 let breaker = node.upstreams.breaker(pod.index, target.cluster_id());
-                let endpoint = target.endpoint().address.into();
+                let endpoint = target.address();
                 grow(&node, &pod, endpoint, key, target.cluster(), &breaker).await;
             }
         });

@@ -39,6 +39,8 @@ pub(super) fn copy(
             generation: Arc::clone(generation),
             cluster: index as u32,
             endpoint,
+            original: original.original,
+            http2: original.http2,
         };
         let mut head = head.clone();
         if mirror.host_suffix

@@ -9,7 +9,7 @@ use hyper::{Method, Request, StatusCode, Version};
 use kmesh_api::Reason;
 use kmesh_api::limits::{CLUSTERS_MAX, ROUTES_MAX};
 use kmesh_api::listener::CLASS_ANCHORED;
-use kmesh_config::policy::{Fault, RoutePolicy};
+use kmesh_config::policy::{Fault, HttpOptions, RoutePolicy};
 use kmesh_orchestration::{Dice, balance, choose, listener};
 
 use super::anchor::Anchor;
@@ -36,19 +36,27 @@ impl Plan {
         &self.target.generation.policies.routes[self.route as usize]
     }
 
-    /// The next try's target: the same cluster, as it is configured now, another turn of its endpoints.
-    pub(super) fn next(&self, node: &Node) -> Target {
+    /// The next try's target: the same cluster, as it is configured now, another turn of its endpoints, and not one of those that were
+    /// `tried`, by their ids, if `picks` turns find another.
+    pub(super) fn next(&self, node: &Node, tried: &[u32], picks: u32) -> Target {
         let id = self.target.cluster_id();
         let now = node.generation().and_then(|generation| {
             let clusters = &generation.names.clusters;
             let cluster = clusters.iter().position(|cluster| cluster.id == id)? as u32;
             let row = &generation.image.clusters[cluster as usize & (CLUSTERS_MAX - 1)];
-            let endpoint = balance::endpoint(row, &mut NodeDice(node)).ok()?;
-            Some(Target {
-                generation,
+            let mut target = Target {
+                endpoint: balance::endpoint(row, &mut NodeDice(node)).ok()?,
+                generation: Arc::clone(&generation),
                 cluster,
-                endpoint,
-            })
+                original: self.target.original,
+            };
+            for _ in 1..picks {
+                if !tried.contains(&target.endpoint_id()) {
+                    break;
+                }
+                target.endpoint = balance::endpoint(row, &mut NodeDice(node)).ok()?;
+            }
+            Some(target)
         });
         now.unwrap_or_else(|| self.target.clone())
     }
@@ -69,6 +77,14 @@ impl From<(StatusCode, &str)> for Refusal {
             fault: None,
         }
     }
+}
+
+/// What the listener at `original` asks for as a whole.
+pub(super) fn options(generation: &Generation, original: SocketAddr) -> Option<&HttpOptions> {
+    let image = &generation.image;
+    let number = listener::find(image, &original.into())?;
+    let target = listener::at(image, number).target;
+    generation.policies.route_configs.get(target as usize)
 }
 
 /// Decides, by the tables and the code that the kernel decides by.
@@ -127,10 +143,7 @@ pub(super) fn decide<B: Body>(
                 (Reason::Redirect | Reason::DirectResponse, Some(answer)) => local(answer, request),
                 _ => Reply::new(StatusCode::NOT_FOUND, ""),
             };
-            let options = generation
-                .policies
-                .route_configs
-                .get(governed.target as usize);
+            let options = options(&generation, original);
             let fault = options.and_then(|options| options.fault.clone());
             return Err(Refusal { reply, fault });
         }
@@ -152,6 +165,8 @@ pub(super) fn decide<B: Body>(
         target: Target {
             cluster: choice.cluster,
             endpoint: choice.endpoint,
+            original,
+            http2: request.version() == Version::HTTP_2,
             generation,
         },
     })

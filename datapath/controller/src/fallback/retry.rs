@@ -69,7 +69,9 @@ impl<'p> Tries<'p> {
         let any_reset = on(RetryOn::Reset) || on(RetryOn::ServerError) || on(RetryOn::GatewayError);
         let retried = match failure {
             Failure::Overflow => false,
-            Failure::Connect(_) => any_reset || on(RetryOn::ConnectFailure),
+            Failure::Connect(_) => {
+                any_reset || on(RetryOn::ConnectFailure) || on(RetryOn::ResetBeforeRequest)
+            }
             Failure::Refused(_) => any_reset || on(RetryOn::RefusedStream),
             Failure::Reset(_)
             | Failure::Garbled(_)
@@ -107,6 +109,7 @@ mod tests {
             per_try_timeout: None,
             base_interval: Duration::from_millis(10),
             max_interval: Duration::from_millis(15),
+            picks: 1,
         }
     }
 

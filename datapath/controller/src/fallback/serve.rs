@@ -1,26 +1,30 @@
 //! One request in user space: decide, do what the route's policy says, forward, or answer that there is nowhere to go.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, COOKIE, HOST, HeaderValue, UPGRADE};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode, Uri, Version};
-use kmesh_config::policy::{Fault, RoutePolicy, Share};
-use tokio::time::{Instant, sleep, timeout};
+use kmesh_config::policy::{Fault, HttpOptions, PathOptions, RoutePolicy, Share};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::anchor::Anchor;
 use super::body::{Answer, Reader, Tape};
+use super::cors::{self, Crossing};
 use super::exchange::{After, Carrier, Failure, Outgoing, Target, send};
 use super::front::{Orders, Rejection};
 use super::headers::{change_request, change_response, strip_hop_by_hop};
 use super::mirror;
+use super::normal::{Normal, normal};
 use super::phrase;
-use super::plan::{Plan, plan};
+use super::plan::{Plan, options, plan};
 use super::relay::queued;
 use super::reply::{Reply, TIMEOUT, is_grpc};
 use super::retry::Tries;
@@ -37,6 +41,8 @@ pub(super) struct Session {
     pub(super) node: Arc<Node>,
     pub(super) pod: Arc<Pod>,
     pub(super) anchor: Arc<Anchor>,
+    /// The client's address.
+    pub(super) client: IpAddr,
     /// The upstream that the connection switched protocols with.
     pub(super) switched: Mutex<Option<Switched>>,
     /// What the front knows of the requests to come.
@@ -69,8 +75,14 @@ impl Session {
     }
 
     /// The response to a sound request.
-    async fn decide(&self, request: Request<Incoming>) -> Response<Answer> {
+    async fn decide(&self, mut request: Request<Incoming>) -> Response<Answer> {
         let to_grpc = is_grpc(request.headers());
+        if let Some(generation) = self.node.generation()
+            && let Some(options) = options(&generation, self.anchor.original)
+            && let Err(reply) = arrive(&mut request, options, self.client)
+        {
+            return reply.response(&self.anchor, to_grpc);
+        }
         let planned = plan(&self.node, &self.anchor, &request);
         let fault = match &planned {
             Ok(plan) => plan.policy().fault.as_ref(),
@@ -79,15 +91,29 @@ impl Session {
         if let Some(abort) = self.fail(fault).await {
             return abort.response(&self.anchor, to_grpc);
         }
+        let cors = match &planned {
+            Ok(plan) => plan.policy().cors.as_ref(),
+            Err(_) => None,
+        };
+        let crossing = cors.map(|cors| cors::judge(cors, request.method(), request.headers()));
         let outcome = match planned {
+            Ok(_) if matches!(crossing, Some(Crossing::Preflight(_))) => {
+                Ok(Response::new(Answer::made(&self.anchor, Bytes::new())))
+            }
             Ok(plan) => self.carry(&plan, request).await,
             Err(rejection) => Err(rejection.reply),
         };
-        outcome.unwrap_or_else(|reply| {
+        let mut response = outcome.unwrap_or_else(|reply| {
             // A body that broke off is the client's fault, whatever became of the try that carried it.
             let broken = self.orders.broken().map(Rejection::reply);
             broken.unwrap_or(reply).response(&self.anchor, to_grpc)
-        })
+        });
+        if let Some(Crossing::Preflight(own) | Crossing::Allowed(own)) = crossing {
+            for (name, value) in &own {
+                response.headers_mut().insert(name, value.clone());
+            }
+        }
+        response
     }
 
     /// Makes the failures that are asked for: first the delay, then the reply.
@@ -123,21 +149,28 @@ impl Session {
             &head,
             &tape,
         );
+        let timeout = time_limit(policy, &head.headers);
+        let begun = Instant::now();
         let exchange = self.exchange(plan, &head, &tape);
-        let Some(limit) = policy.timeout else {
-            return exchange.await;
-        };
-        // The time runs from the end of the request, and to the end of the response's body.
-        let over = async { tokio::time::sleep_until(tape.ended().await + limit).await };
-        tokio::select! {
+        let response = tokio::select! {
             biased;
-            response = exchange => response.map(|mut response| {
-                let begun = tape.ended_at().unwrap_or_else(Instant::now);
-                response.body_mut().limit(begun + limit);
-                response
-            }),
-            () = over => Err(Reply::new(StatusCode::GATEWAY_TIMEOUT, TIMEOUT)),
-        }
+            response = exchange => response,
+            reply = out_of_time(policy, timeout, &tape, begun) => Err(reply),
+        };
+        response.map(|mut response| {
+            let body = response.body_mut();
+            // The time runs from the end of the request, and to the end of the response's body.
+            let ended = tape.ended_at().unwrap_or_else(Instant::now);
+            let timeout = timeout.map(|limit| ended + limit);
+            let duration = policy.max_duration.map(|limit| begun + limit);
+            if let Some(limit) = timeout.into_iter().chain(duration).min() {
+                body.limit(limit);
+            }
+            if let Some(patience) = policy.idle_timeout {
+                body.be_patient(patience);
+            }
+            response
+        })
     }
 
     /// Tries until there is a response to keep.
@@ -153,6 +186,7 @@ impl Session {
         let mut tries = Tries::new(policy.retry.as_ref(), breaker, cluster.policy.max_retries);
         let mut target = plan.target.clone();
         let mut renewals = 0;
+        let mut tried = Vec::new();
         loop {
             let body = Reader::new(tape).boxed_unsync();
             let pause = match self.attempt(policy, head, body, &target).await {
@@ -180,7 +214,9 @@ impl Session {
                 }
             };
             sleep(pause).await;
-            target = plan.next(&self.node);
+            tried.push(target.endpoint_id());
+            let picks = policy.retry.as_ref().map_or(1, |retry| retry.picks);
+            target = plan.next(&self.node, &tried, picks);
         }
     }
 
@@ -192,7 +228,13 @@ impl Session {
         body: Outgoing,
         target: &Target,
     ) -> Result<(Response<Incoming>, Carrier), Failure> {
-        let request = Request::from_parts(head.clone(), body);
+        let mut request = Request::from_parts(head.clone(), body);
+        if policy.auto_host_rewrite
+            && let Some(name) = target.cluster().policy.hostnames.get(&target.address())
+            && let Ok(host) = HeaderValue::from_str(name)
+        {
+            request.headers_mut().insert(HOST, host);
+        }
         let request = address(request, target).map_err(|_| Failure::TryTimeout)?;
         let sent = send(&self.node, &self.pod, target, request);
         let limit = policy
@@ -244,6 +286,132 @@ impl Session {
             }
         }
     }
+}
+
+/// The time limit of a request: the route's, or for gRPC the one that it asks for itself, if the route says how long that may be.
+fn time_limit(policy: &RoutePolicy, headers: &http::HeaderMap) -> Option<Duration> {
+    let Some(most) = policy.grpc_timeout_max.filter(|_| is_grpc(headers)) else {
+        return policy.timeout;
+    };
+    let asked = headers
+        .get("grpc-timeout")
+        .and_then(|text| grpc_timeout(text.as_bytes()));
+    let most = Some(most).filter(|most| !most.is_zero());
+    match (asked, most) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
+    }
+}
+
+/// The value of a `grpc-timeout` header: up to eight digits and a unit. `None` if it is none, or no limit.
+fn grpc_timeout(text: &[u8]) -> Option<Duration> {
+    let (unit, digits) = text.split_last()?;
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    let limit = match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    };
+    (digits.len() <= 8 && !limit.is_zero()).then_some(limit)
+}
+
+/// Waits until one of the route's time limits is over; Envoy's reply then.
+async fn out_of_time(
+    policy: &RoutePolicy,
+    timeout: Option<Duration>,
+    tape: &Tape,
+    begun: Instant,
+) -> Reply {
+    async fn or_never(limited: Option<impl Future<Output = ()>>) {
+        match limited {
+            Some(limited) => limited.await,
+            None => std::future::pending().await,
+        }
+    }
+    let timeout = timeout.map(async |limit| sleep_until(tape.ended().await + limit).await);
+    let duration = policy.max_duration.map(|limit| sleep_until(begun + limit));
+    let idle = policy.idle_timeout.map(|patience| tape.is_still(patience));
+    let text = tokio::select! {
+        () = or_never(timeout) => return Reply::new(StatusCode::GATEWAY_TIMEOUT, TIMEOUT),
+        () = or_never(duration) => "downstream duration timeout",
+        () = or_never(idle) => "stream timeout",
+    };
+    // Whose fault it is depends on who was waited for.
+    let status = match tape.ended_at() {
+        Some(_) => StatusCode::GATEWAY_TIMEOUT,
+        None => StatusCode::REQUEST_TIMEOUT,
+    };
+    Reply::new(status, text)
+}
+
+/// Does to an arriving request what its listener asks for before routes are looked at.
+///
+/// # Errors
+/// The reply, if it gets no further.
+fn arrive(
+    request: &mut Request<Incoming>,
+    options: &HttpOptions,
+    client: IpAddr,
+) -> Result<(), Reply> {
+    let bad = || Reply::new(StatusCode::BAD_REQUEST, "");
+    if options.paths != PathOptions::default() {
+        let target = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |target| target.as_str());
+        match normal(target, options.paths) {
+            Normal::Refused => return Err(bad()),
+            Normal::Redirect(target) => {
+                let mut reply = Reply::new(StatusCode::TEMPORARY_REDIRECT, "");
+                reply.location = Some(target);
+                return Err(reply);
+            }
+            Normal::Target(new) if new != target => {
+                let mut parts = request.uri().clone().into_parts();
+                parts.path_and_query = Some(new.parse().map_err(|_| bad())?);
+                *request.uri_mut() = Uri::from_parts(parts).map_err(|_| bad())?;
+            }
+            Normal::Target(_) => {}
+        }
+    }
+    let headers = request.headers_mut();
+    if options.forwarded_for {
+        let earlier = headers
+            .get_all(FORWARDED_FOR)
+            .iter()
+            .map(HeaderValue::as_bytes);
+        let own = client.to_string();
+        let all: Vec<&[u8]> = earlier.chain([own.as_bytes()]).collect();
+        let all = HeaderValue::from_bytes(&all.join(&b","[..])).map_err(|_| bad())?;
+        headers.insert(FORWARDED_FOR, all);
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if options.request_id && !headers.contains_key(REQUEST_ID) {
+        let id = HeaderValue::from_str(&random_id()).map_err(|_| bad())?;
+        headers.insert(REQUEST_ID, id);
+    }
+    Ok(())
+}
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+const REQUEST_ID: &str = "x-request-id";
+
+/// A random UUID (RFC 9562 section 5.4).
+fn random_id() -> String {
+    let [a, b, c, d] = rand::random::<[u32; 4]>();
+    let (b, c) = (b & 0xffff_0fff | 0x4000, c & 0x3fff_ffff | 0x8000_0000);
+    format!(
+        "{a:08x}-{:04x}-{:04x}-{:04x}-{:04x}{d:08x}",
+        b >> 16,
+        b & 0xffff,
+        c >> 16,
+        c & 0xffff
+    )
 }
 
 /// The request's head as upstreams get it, besides what depends on their protocol.
@@ -304,7 +472,7 @@ pub(super) fn address(
     mut request: Request<Outgoing>,
     target: &Target,
 ) -> Result<Request<Outgoing>, http::Error> {
-    if !target.cluster().policy.http2 {
+    if !target.speaks_http2() {
         *request.version_mut() = Version::HTTP_11;
         return Ok(request);
     }

@@ -1,29 +1,33 @@
 //! Classes of bytes, as one table: a lookup costs a load, whatever the class.
 
 /// `tchar` of RFC 9110 section 5.6.2.
-pub(super) const TOKEN: u8 = 1;
+pub(crate) const TOKEN: u8 = 1;
 /// What Envoy takes in a host; it answers 400 to anything else (`HeaderUtility::authorityIsValid`).
-pub(super) const AUTHORITY: u8 = 2;
+pub(crate) const AUTHORITY: u8 = 2;
 /// What a request target is made of, besides the bytes that end its path and those that RFC 3986 has no place for: user space refuses
 /// them, its library not being able to carry them, and an answer must not depend on who gives it.
-pub(super) const PLAIN_TARGET: u8 = 4;
+pub(crate) const PLAIN_TARGET: u8 = 4;
 /// What a header value is made of, besides white space.
-pub(super) const VISIBLE: u8 = 8;
+pub(crate) const VISIBLE: u8 = 8;
 
 /// What a header value is made of, white space included.
-pub(super) const PLAIN_VALUE: u8 = 16;
+pub(crate) const PLAIN_VALUE: u8 = 16;
+
+/// What a path in its normal form is made of, besides slashes and dots: all other bytes are escaped, or may have been escaped, in it.
+pub(crate) const NORMAL: u8 = 32;
 
 static CLASSES: [u8; 256] = classes();
 
 /// Whether `byte` is in `class`.
 #[inline(always)]
-pub(super) fn is(byte: u8, class: u8) -> bool {
+pub(crate) fn is(byte: u8, class: u8) -> bool {
     CLASSES[byte as usize] & class != 0
 }
 
 const fn classes() -> [u8; 256] {
     const ALPHANUMERIC: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let table = add([0; 256], ALPHANUMERIC, TOKEN | AUTHORITY);
+    let table = add([0; 256], ALPHANUMERIC, TOKEN | AUTHORITY | NORMAL);
+    let table = add(table, b"_~!$&'()*+,-:;=@", NORMAL);
     let table = add(table, b"!#$%&'*+-.^_`|~", TOKEN);
     let table = add(table, b" \t", PLAIN_VALUE);
     let mut table = add(table, b"!$%&'()*+,-.:;=@[]_~", AUTHORITY);
@@ -84,6 +88,7 @@ mod tests {
                     visible && byte.is_ascii() && !b"#?\"<>`".contains(&byte),
                 ),
                 (VISIBLE, visible),
+                (NORMAL, alphanumeric || b"_~!$&'()*+,-:;=@".contains(&byte)),
                 (PLAIN_VALUE, visible || byte == b' ' || byte == b'\t'),
             ];
             for (one, member) in told {

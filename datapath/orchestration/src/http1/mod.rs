@@ -1,6 +1,6 @@
 //! HTTP/1 messages: the head scanner and what follows from a head about the message's length.
 
-mod bytes;
+pub(crate) mod bytes;
 pub mod chunked;
 pub mod framing;
 pub mod scan;

@@ -11,7 +11,7 @@ pub(crate) const USER: u32 = name::CONFIGURED;
 pub(crate) const AGENT: u32 = name::CONFIGURED + 1;
 
 /// Texts with their ids.
-type Ids<'a> = &'a [(&'a [u8], u32)];
+pub(crate) type Ids<'a> = &'a [(&'a [u8], u32)];
 
 /// An image with the built-in names, [`USER`] (`end-user`: `jason` 1, empty 2) and [`AGENT`] (`user-agent`: `a` 1, `a,b` 2).
 pub(crate) fn image() -> Box<Image> {
@@ -42,7 +42,7 @@ pub(crate) fn image() -> Box<Image> {
 }
 
 /// Adds an automaton the simplest way: every node has 256 cells of its own.
-fn automaton(image: &mut Image, next: &mut u32, texts: Ids<'_>) -> u32 {
+pub(crate) fn automaton(image: &mut Image, next: &mut u32, texts: Ids<'_>) -> u32 {
     let root = vacant(image, next);
     for (text, id) in texts {
         let mut at = root;

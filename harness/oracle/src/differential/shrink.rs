@@ -93,6 +93,6 @@ fn smaller(case: &Case) -> Vec<Case> {
 fn hosts_of(config: &mut Config, listener: usize) -> Option<&mut Vec<VirtualHostConfig>> {
     match &mut config.listeners[listener].kind {
         ListenerKind::Http(routes) => Some(&mut routes.virtual_hosts),
-        ListenerKind::Tcp(_) => None,
+        _ => None,
     }
 }

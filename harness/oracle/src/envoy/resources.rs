@@ -36,6 +36,11 @@ fn listener(listener: &ListenerConfig) -> Value {
                 "weighted_clusters": { "clusters": choices.iter().map(choice).collect::<Vec<_>>() },
             }),
         ),
+        // Whoever connects is refused by us; Envoy, without the cluster, closes what it accepted. The other kinds are not generated.
+        _ => (
+            "envoy.filters.network.tcp_proxy",
+            json!({ "@type": PROXY, "stat_prefix": listener.name, "cluster": "(none)" }),
+        ),
     };
     json!({
         "name": listener.name,
