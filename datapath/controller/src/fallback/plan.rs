@@ -49,6 +49,7 @@ impl Plan {
                 generation: Arc::clone(&generation),
                 cluster,
                 original: self.target.original,
+                http2: self.target.http2,
             };
             for _ in 1..picks {
                 if !tried.contains(&target.endpoint_id()) {
