@@ -8,7 +8,7 @@ use hyper::ext::ReasonPhrase;
 pub(super) fn of(status: StatusCode) -> &'static str {
     match status.as_u16() {
         203 => "Non-Authoritative Information",
-        418 => UNKNOWN,
+        418 | 451 => UNKNOWN,
         599 => "Last Unassigned Server Error Code",
         _ => status.canonical_reason().unwrap_or(UNKNOWN),
     }
