@@ -7,7 +7,8 @@ use hyper::ext::ReasonPhrase;
 /// Envoy's words for a status, as real Envoy 1.40 wrote them for every status from 200 to 999.
 pub(super) fn of(status: StatusCode) -> &'static str {
     match status.as_u16() {
-        418 => UNKNOWN,
+        203 => "Non-Authoritative Information",
+        418 | 451 => UNKNOWN,
         599 => "Last Unassigned Server Error Code",
         _ => status.canonical_reason().unwrap_or(UNKNOWN),
     }

@@ -7,19 +7,23 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use kmesh_oracle::edge::read_table;
 use kmesh_oracle::responses::{TABLE, responses};
-use tokio::io::{AsyncWriteExt as _, duplex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
 use super::{Back, READ_AHEAD};
 use crate::fallback::exchange::Failure;
 use crate::fallback::reply::Reply;
 
-/// Cases in which this is stricter than Envoy, by reason.
-const STRICTER: &[(&str, &[&str])] = &[
+/// Cases in which this says something else than Envoy, by reason.
+const OTHERWISE: &[(&str, &[&str])] = &[
     (
         "http::StatusCode has three digits",
         &["status-1000", "status-2000"],
     ),
     ("hyper counts to 2^64 - 3", &["cl-max64"]),
+    (
+        "a first line is judged with its head, which does not end here: the client waits",
+        &["st-abc-nl", "http-x-nl"],
+    ),
 ];
 
 /// The status that the client is told; no word if it waits.
@@ -33,6 +37,9 @@ async fn told(bytes: &[u8], closes: bool, size: usize) -> Vec<String> {
     let connection = tokio::spawn(connection);
     let request = Request::get("/").body(Empty::<Bytes>::new()).unwrap();
     let send = async {
+        // A server answers what it was asked: hyper refuses what comes before.
+        let mut asked = [0; 1024];
+        server.read(&mut asked).await.unwrap();
         for piece in bytes.chunks(size.max(1)) {
             server.write_all(piece).await.ok();
             tokio::task::yield_now().await;
@@ -69,7 +76,7 @@ async fn told(bytes: &[u8], closes: bool, size: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn odd_responses_come_to_envoys_answers_however_they_come() {
-    let stricter = |id: &str| STRICTER.iter().any(|(_, ids)| ids.contains(&id));
+    let otherwise = |id: &str| OTHERWISE.iter().any(|(_, ids)| ids.contains(&id));
     let mut differing = Vec::new();
     for (case, (id, envoy)) in responses().iter().zip(read_table(TABLE).unwrap()) {
         assert_eq!(case.id, id);
@@ -77,7 +84,7 @@ async fn odd_responses_come_to_envoys_answers_however_they_come() {
         let few = if case.bytes.len() < 2000 { 3 } else { 1 };
         for size in &sizes[..few] {
             let said = told(&case.bytes, case.closes, *size).await;
-            if (said != envoy) != stricter(&id) {
+            if (said != envoy) != otherwise(&id) {
                 differing.push(format!("{id} by {size}: envoy {envoy:?}, here {said:?}"));
             }
         }
