@@ -17,6 +17,7 @@ mod headers;
 mod local;
 mod mirror;
 mod phrase;
+mod listening;
 mod plan;
 mod relay;
 mod reply;
