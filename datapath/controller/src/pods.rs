@@ -138,7 +138,7 @@ pub struct Pod {
     /// Whether its anchored connections are spliced.
     pub spliced: bool,
     /// What the kernel's table of pods says of it.
-    record: kmesh_api::pod::Pod,
+    record: Mutex<kmesh_api::pod::Pod>,
     /// Lets through what is said about what the pod does.
     pub misconduct: Throttle,
     /// `None` once released or replaced.
@@ -227,7 +227,7 @@ impl Pod {
             cookie: candidate.cookie,
             cgroup: candidate.cgroup_id,
             spliced,
-            record,
+            record: Mutex::new(record),
             misconduct: Throttle::default(),
             hold: Mutex::new(None),
         };
@@ -261,11 +261,33 @@ impl Pod {
     /// # Errors
     /// [`PodError::Kernel`].
     pub fn restate(&self, datapath: &mut Datapath) -> Result<(), PodError> {
-        let inserted = datapath.pods.insert(self.cookie, self.record, 0);
+        let record = *self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        let inserted = datapath.pods.insert(self.cookie, record, 0);
         inserted.map_err(|source| {
             let map = "PODS";
             kernel_error(&self.spec(), LoadError::Map { map, source })
         })
+    }
+
+    /// Sends its new connections to another anchor of that family.
+    ///
+    /// # Errors
+    /// [`PodError::Kernel`].
+    pub fn move_anchor(&self, datapath: &mut Datapath, anchor: SocketAddr) -> Result<(), PodError> {
+        {
+            let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+            if anchor.is_ipv4() {
+                record.anchor4 = anchor.into();
+            } else {
+                record.anchor6 = anchor.into();
+            }
+        }
+        // Its namespace may be another pod's by now.
+        let now = datapath.pods.get(&self.cookie, 0);
+        if now.is_ok_and(|now| now.index == self.index) {
+            self.restate(datapath)?;
+        }
+        Ok(())
     }
 
     /// How it is named.

@@ -359,3 +359,38 @@ fn segments_that_another_pod_forges_change_nothing() {
     let harm = failed("forged", &["numbers"]);
     assert!(harm > 0, "without looking at numbers the attack succeeds");
 }
+
+#[test]
+fn a_pod_that_ends_its_anchor_harms_itself_and_gets_another() {
+    if !root("a_pod_that_ends_its_anchor_harms_itself_and_gets_another") {
+        return;
+    }
+    for path in ["shortcut", "splice"] {
+        let mesh = mesh("anchors", &[&format!("--path={path}")]);
+        let other = agent(&mesh.lab, "other");
+        let mut kept = mesh.connect();
+        assert_eq!(kept.get("/one", "").server(), "s1");
+        for _ in 0..20 {
+            let pod = mesh.lab.pod("client").unwrap();
+            let mut end = pod.command("ss");
+            end.args(["--kill", "--tcp", "state", "listening"])
+                .stdout(Stdio::null());
+            assert!(pod.spawn(end).unwrap().wait().unwrap().success());
+            let mut neighbour = Client::new(other.connect(mesh.vip(WEB)).unwrap());
+            assert_eq!(neighbour.get("/one", "").server(), "s1", "{path}");
+            eventually("the pod has an anchor again", || {
+                let stream = mesh.client.connect(mesh.vip(WEB));
+                let stream = stream.map_err(|error| error.to_string())?;
+                match Client::new(stream).try_get("/one", "") {
+                    Ok(answer) if answer.server() == "s1" => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            });
+        }
+        let answer = kept.get("/one", "");
+        assert_eq!(answer.server(), "s1", "{path}: one from before goes on");
+        let log = std::fs::read_to_string(mesh.log_path()).unwrap();
+        let lines = log.lines().filter(|line| line.contains("anchor")).count();
+        assert!(lines < 20, "{path}: {log}");
+    }
+}

@@ -46,7 +46,7 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
 /// Sends a request of that number and reads an answer.
 pub(crate) fn exchange(stream: &mut TcpStream, number: u64) -> io::Result<Answer> {
     let request = format!(
-        "GET / HTTP/1.1\r\nhost: victim\r\nx-request-seq: {number}\r\ncookie: the victim's\r\n\r\n"
+        "GET / HTTP/1.1\r\nhost: svc.test\r\nx-request-seq: {number}\r\ncookie: the victim's\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();

@@ -234,7 +234,10 @@ fn addresses() -> io::Result<(Vec<IpAddr>, Vec<String>)> {
 }
 
 /// Opens an anchor in the calling thread's namespace.
-fn listen(address: SocketAddr, spliced: bool) -> io::Result<TcpListener> {
+///
+/// # Errors
+/// What the kernel says.
+pub fn listen(address: SocketAddr, spliced: bool) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     if !spliced {
         // For the sockets it accepts.

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 
 pub use self::backoff::Backoff;
-pub use self::candidate::{Candidate, Ground};
+pub use self::candidate::{Candidate, Ground, listen};
 pub use self::list::List;
 pub use self::lock::Lock;
 use crate::fallback::accept;

@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 
 use super::anchor::{Anchor, HEAD_MAX};
 use super::front::Gate;
+use super::listening::{is_listening, listen_again};
 use super::plan::options;
 use super::serve::Session;
 use super::sniff::sniff;
@@ -43,10 +44,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const RESERVED: u64 = 32;
 
 /// Accepts anchored connections for `pod` until the task is aborted.
-pub async fn accept(node: Arc<Node>, pod: Arc<Pod>, listener: TcpListener) {
+pub async fn accept(node: Arc<Node>, pod: Arc<Pod>, mut listener: TcpListener) {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     // The connections end with this task: a pod that is released has no mesh any more.
     let mut connections = JoinSet::new();
+    let at = listener.local_addr();
     loop {
         match listener.accept().await {
             // The lowest free number is given out, so one this high says that there are few left.
@@ -73,7 +75,12 @@ pub async fn accept(node: Arc<Node>, pod: Arc<Pod>, listener: TcpListener) {
                 if let Some(before) = pod.misconduct.allows() {
                     warn!(pod = pod.spec().name, %error, before, "anchored connections are lost");
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                match &at {
+                    Ok(at) if !is_listening(&listener) => {
+                        listener = listen_again(&node, &pod, at.ip()).await;
+                    }
+                    _ => tokio::time::sleep(ACCEPT_PAUSE).await,
+                }
             }
         }
     }

@@ -15,6 +15,7 @@ mod exchange;
 mod front;
 mod head;
 mod headers;
+mod listening;
 mod local;
 mod mirror;
 mod normal;

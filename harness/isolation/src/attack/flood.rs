@@ -31,10 +31,10 @@ pub enum Flood {
 impl Flood {
     /// What a connection begins with.
     fn first(self) -> Vec<u8> {
-        let request = |target: &str| format!("GET {target} HTTP/1.1\r\nhost: attacker\r\n\r\n");
+        let request = |target: &str| format!("GET {target} HTTP/1.1\r\nhost: svc.test\r\n\r\n");
         match self {
             Self::Idle => Vec::new(),
-            Self::Head => b"GET / HTTP/1.1\r\nhost: attacker\r\nx: ".to_vec(),
+            Self::Head => b"GET / HTTP/1.1\r\nhost: svc.test\r\nx: ".to_vec(),
             Self::Unread => request(&format!("/?size={UNREAD}")).into_bytes(),
             Self::Pipelined => request("/?delay=10ms").repeat(64).into_bytes(),
             Self::Open => request("/?delay=1h").into_bytes(),

@@ -27,7 +27,7 @@ const LATEST: u64 = 200_000;
 pub fn leave(target: SocketAddr, how: Leave, seed: u64, length: Duration) -> Deeds {
     let end = Instant::now() + length;
     let mut deeds = Deeds::default();
-    let request = b"GET /attacker HTTP/1.1\r\nhost: attacker\r\n\r\n";
+    let request = b"GET /one HTTP/1.1\r\nhost: svc.test\r\n\r\n";
     let mut moment = seed % LATEST;
     let mut bytes = [0; 4096];
     while Instant::now() < end {
@@ -76,6 +76,6 @@ fn depart(stream: &mut TcpStream, how: Leave) {
     };
     if let Leave::Again(other) = how {
         let _ = SockRef::from(&*stream).connect(&other.into());
-        let _ = stream.write_all(b"GET /again HTTP/1.1\r\nhost: attacker\r\n\r\n");
+        let _ = stream.write_all(b"GET /one HTTP/1.1\r\nhost: svc.test\r\n\r\n");
     }
 }

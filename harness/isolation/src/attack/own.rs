@@ -99,7 +99,7 @@ pub fn reuse(target: SocketAddr, server: &str, length: Duration) -> io::Result<D
         deeds.made += 1;
         deeds.judge(exchange(&mut stream, number), server, number);
         let left =
-            format!("GET / HTTP/1.1\r\nhost: attacker\r\nx-request-seq: left-{number}\r\n\r\n");
+            format!("GET / HTTP/1.1\r\nhost: svc.test\r\nx-request-seq: left-{number}\r\n\r\n");
         // It may have been refused: then there is nothing to leave.
         let _ = stream.write_all(left.as_bytes());
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
