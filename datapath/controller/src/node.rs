@@ -1,6 +1,5 @@
 //! What the parts of the controller share.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -9,7 +8,7 @@ use kmesh_orchestration::Dice;
 use tokio::sync::Semaphore;
 
 use crate::buffers::LARGE_MAX;
-use crate::fallback::Anchor;
+use crate::fallback::Anchors;
 use crate::generation::Generation;
 use crate::load::Datapath;
 use crate::upstream::Upstreams;
@@ -20,8 +19,8 @@ pub struct Node {
     datapath: Mutex<Datapath>,
     /// The configuration that user space decides with.
     generation: RwLock<Option<Arc<Generation>>>,
-    /// Client connections in user space, by the client's cookie.
-    anchors: Mutex<HashMap<u64, Arc<Anchor>>>,
+    /// Client connections in user space.
+    anchors: Mutex<Anchors>,
     /// Upstream connections.
     pub upstreams: Upstreams,
     /// Large responses that may have large buffers.
@@ -71,7 +70,7 @@ impl Node {
     }
 
     /// The client connections in user space.
-    pub fn anchors(&self) -> MutexGuard<'_, HashMap<u64, Arc<Anchor>>> {
+    pub fn anchors(&self) -> MutexGuard<'_, Anchors> {
         self.anchors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

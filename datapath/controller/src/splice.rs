@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use tracing::error;
 
 use crate::node::Node;
+use crate::upstream;
 
 /// How long the entries of a client's connection stay after its anchor closed: both ends may still have a last packet to send.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -58,10 +59,8 @@ pub async fn follow_gone(node: Arc<Node>) {
     };
     while let Ok(mut ready) = gone.readable_mut().await {
         while let Some(record) = ready.get_inner_mut().next() {
-            if let Some(cookie) = event::cookie(&record)
-                && let Some(anchor) = node.anchors().get(&cookie)
-            {
-                anchor.leave();
+            if let Some(cookie) = event::cookie(&record) {
+                node.anchors().leave(cookie);
             }
         }
         ready.clear_ready();
@@ -71,10 +70,21 @@ pub async fn follow_gone(node: Arc<Node>) {
 /// Ends the connections of clients and upstreams while the programs at the devices still bring their last packets where they belong: a daemon that
 /// leaves calls this before it lets go of them.
 pub fn end(node: &Node) {
-    for anchor in node.anchors().values() {
+    for anchor in node.anchors().all() {
         anchor.close();
     }
-    crate::upstream::reset_spliced(node);
+    upstream::reset_spliced(node, |_| true);
+}
+
+/// The same for one pod, which is released.
+pub fn end_pod(node: &Node, pod: u32) {
+    let entries: Vec<_> = node.datapath().anchored.iter().flatten().collect();
+    for (_, told) in entries.iter().filter(|(key, _)| key.pod == pod) {
+        if let Some(anchor) = node.anchors().get(told.cookie) {
+            anchor.close();
+        }
+    }
+    upstream::reset_spliced(node, |key| key.pod == pod);
 }
 
 /// Makes the kernel send an acknowledgement on an idle connection: leaving repair mode, a socket probes its peer's window

@@ -44,26 +44,34 @@ const LOST_MAX: u64 = 2;
 #[test]
 fn a_daemon_that_is_terminated_under_load_comes_back() {
     if root("a_daemon_that_is_terminated_under_load_comes_back") {
-        ends_and_comes_back("term", Signal::SIGTERM, "open");
+        ends_and_comes_back("term", Signal::SIGTERM, "open", "shortcut");
     }
 }
 
 #[test]
 fn a_daemon_that_is_killed_under_load_comes_back() {
     if root("a_daemon_that_is_killed_under_load_comes_back") {
-        ends_and_comes_back("kill-open", Signal::SIGKILL, "open");
+        ends_and_comes_back("kill-open", Signal::SIGKILL, "open", "shortcut");
     }
 }
 
 #[test]
 fn a_daemon_that_is_killed_under_load_leaves_its_services_closed_until_it_comes_back() {
     if root("a_daemon_that_is_killed_under_load_leaves_its_services_closed_until_it_comes_back") {
-        ends_and_comes_back("kill-closed", Signal::SIGKILL, "closed");
+        ends_and_comes_back("kill-closed", Signal::SIGKILL, "closed", "shortcut");
     }
 }
 
-fn ends_and_comes_back(test: &str, signal: Signal, policy: &str) {
-    let arguments = ["--when-gone", policy];
+/// Its clients learn of their anchors' end by packets, which programs of the daemon that is killed must bring.
+#[test]
+fn a_daemon_of_spliced_clients_that_is_killed_under_load_comes_back() {
+    if root("a_daemon_of_spliced_clients_that_is_killed_under_load_comes_back") {
+        ends_and_comes_back("kill-splice", Signal::SIGKILL, "open", "splice");
+    }
+}
+
+fn ends_and_comes_back(test: &str, signal: Signal, policy: &str, path: &str) {
+    let arguments = ["--when-gone", policy, "--path", path];
     let mut mesh = Mesh::bare(test);
     mesh.configure(&mesh.standard());
     mesh.enrol(&LOCAL);

@@ -37,6 +37,67 @@ fn requests_to_two_servers_by_turns_stay_in_the_kernel() {
     assert_eq!((kernel, user), (200, 0), "{:?}", mesh.requests());
 }
 
+/// A packet cannot change its family: user space serves such a request.
+#[test]
+fn a_client_of_one_family_reaches_a_server_of_the_other() {
+    if !root("a_client_of_one_family_reaches_a_server_of_the_other") {
+        return;
+    }
+    let (mesh, mut client) = spliced("splice-family");
+    for _ in 0..20 {
+        assert_eq!(client.get("/six", "").server(), "s1");
+        assert_eq!(client.get("/one", "").server(), "s1");
+    }
+    let (kernel, user) = mesh.counted(|| {
+        for _ in 0..20 {
+            assert_eq!(client.get("/six", "").server(), "s1");
+        }
+    });
+    assert_eq!((kernel, user), (0, 20), "{:?}", mesh.requests());
+}
+
+#[test]
+fn the_connection_of_a_released_pod_ends() {
+    if !root("the_connection_of_a_released_pod_ends") {
+        return;
+    }
+    let (mesh, mut idle) = spliced("splice-released");
+    let mut waiting = mesh.connect();
+    waiting.get("/one", "");
+    waiting.send(get("/one?delay=20s", ""));
+    mesh.enrol(&SERVERS);
+    eventually("the pod is released", || {
+        let pods = mesh.status().pods;
+        (pods == SERVERS).then_some(()).ok_or(format!("{pods:?}"))
+    });
+    assert!(idle.ended(), "a client without a request");
+    assert!(waiting.ended(), "a client with one under way");
+}
+
+/// The kernel serves a client from its handshake on, so it may be gone before its anchor was accepted.
+#[test]
+fn short_connections_leave_no_anchor() {
+    if !root("short_connections_leave_no_anchor") {
+        return;
+    }
+    let (mesh, client) = spliced("splice-short");
+    drop(client);
+    for turn in 0..3_000 {
+        let mut client = mesh.connect();
+        client.send(get("/one", ""));
+        // Every third leaves without its answer.
+        if turn % 3 != 0 {
+            client.receive(false);
+        }
+    }
+    eventually("all anchors are gone", || {
+        let anchors = mesh.status().anchors;
+        (anchors == 0)
+            .then_some(())
+            .ok_or(format!("{anchors} anchors"))
+    });
+}
+
 #[test]
 fn pipelined_requests_are_answered_in_order_by_their_own_servers() {
     if !root("pipelined_requests_are_answered_in_order_by_their_own_servers") {

@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::sk_msg_md;
-use kmesh_api::exchange::{Client, MODE_KERNEL};
+use kmesh_api::exchange::{Client, MODE_KERNEL, SPLICED};
 use kmesh_api::limits::{ENDPOINTS_MAX, LEASE_TRIES, MESSAGE_MAX};
 use kmesh_api::listener::CLASS_ANCHORED;
 use kmesh_api::pool::{PoolKey, Upstream};
@@ -72,7 +72,12 @@ pub(crate) fn decide_pool(
     }
     let choice = decide(image, governed.target, &mut client.head, &mut KernelDice)
         .map_err(|undecided| undecided.reason)?;
-    let endpoint = image.endpoints[choice.endpoint as usize & (ENDPOINTS_MAX - 1)].id;
+    let endpoint = &image.endpoints[choice.endpoint as usize & (ENDPOINTS_MAX - 1)];
+    // A packet of one family is not made one of the other.
+    if client.anchored == SPLICED && endpoint.address.is_v4() != client.original.is_v4() {
+        return Err(Reason::NoUpstream);
+    }
+    let endpoint = endpoint.id;
     if generation::current(image) != generation {
         return Err(Reason::Swapped);
     }

@@ -88,6 +88,9 @@ pub static PEERS: HashMap<FlowKey, Peer, { CLIENTS_MAX as usize }, NO_PREALLOC> 
 /// The spliced part of each upstream.
 #[btf_map]
 pub static SEAMS: Array<Seam, UPSTREAMS_MAX, MMAPABLE> = Array::new();
+/// 1 for each local port that a spliced connection of whatever pod ever had: a packet to or from another port is no business of the splice path.
+#[btf_map]
+pub static PORTS: Array<u32, 65536> = Array::new();
 /// Headers of the packet at hand.
 #[btf_map]
 pub static PACKETS: PerCpuArray<Scratch, 1> = PerCpuArray::new();

@@ -16,9 +16,6 @@ use support::root;
 const VERIFIED_MAX: u32 = 250_000;
 /// One part in this many that a program may cost more than recorded: verifiers of one series differ a little.
 const TOLERATED: u32 = 20;
-/// Stack of a call chain, bytes.
-const STACK_MAX: u32 = 512;
-
 #[test]
 fn programs_cost_what_is_recorded() {
     if !root("programs_cost_what_is_recorded") {
@@ -30,10 +27,6 @@ fn programs_cost_what_is_recorded() {
     let mut now = format!("kernel {series}\n");
     for cost in costs().unwrap() {
         assert!(cost.verified < VERIFIED_MAX, "{cost:?} is near the limit");
-        assert!(
-            cost.frame + cost.deepest <= STACK_MAX,
-            "{cost:?} is near the limit"
-        );
         writeln!(
             now,
             "{}: {} instructions verified, frame {} bytes, deepest callee {} bytes",

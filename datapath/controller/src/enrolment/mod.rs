@@ -29,7 +29,7 @@ use crate::guard::Guard;
 use crate::node::Node;
 use crate::path::Path;
 use crate::pods::{Pod, PodError, PodSpec};
-use crate::upstream;
+use crate::{splice, upstream};
 
 /// After which time it is said that a pod takes long.
 const SLOW: Duration = Duration::from_secs(1);
@@ -408,6 +408,7 @@ impl Enrolment {
         {
             guard.release(pod.cookie);
         }
+        splice::end_pod(&self.node, pod.index);
         pod.release(&mut self.node.datapath());
         upstream::retire(&self.node, |key| key.pod == pod.index);
         info!(pod = pod.spec().name, "released");

@@ -87,7 +87,7 @@ struct Registered {
 
 impl Registered {
     fn new(node: &Arc<Node>, anchor: &Arc<Anchor>) -> Self {
-        node.anchors().insert(anchor.cookie, Arc::clone(anchor));
+        node.anchors().enter(anchor);
         Self {
             node: Arc::clone(node),
             cookie: anchor.cookie,
@@ -97,7 +97,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.node.anchors().remove(&self.cookie);
+        self.node.anchors().remove(self.cookie);
         abandon(&self.node, self.cookie);
         // The kernel removes these when the client closes, but an answer may have been published after that.
         let mut datapath = self.node.datapath();

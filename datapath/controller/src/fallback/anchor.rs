@@ -105,7 +105,7 @@ impl Anchor {
             .published
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = answered;
-        if !node.anchors().contains_key(&self.cookie) {
+        if node.anchors().get(self.cookie).is_none() {
             // The client is gone; an entry would stay for ever.
             return;
         }

@@ -5,6 +5,7 @@
 
 mod accept;
 mod anchor;
+mod anchors;
 mod back;
 mod body;
 mod carry;
@@ -31,6 +32,7 @@ mod upgrade;
 
 pub use self::accept::accept;
 pub use self::anchor::Anchor;
+pub use self::anchors::Anchors;
 pub use self::exchange::{Idle, Shared};
 pub use self::relay::{cut, relay, reset};
 pub use self::rewrite::Rewrite;

@@ -39,7 +39,7 @@ async fn find(node: &Node, client: u64) -> Option<Arc<Anchor>> {
     const POLL: Duration = Duration::from_millis(1);
     let found = timeout(ACCEPT_PATIENCE, async {
         loop {
-            if let Some(anchor) = node.anchors().get(&client) {
+            if let Some(anchor) = node.anchors().get(client) {
                 return Arc::clone(anchor);
             }
             sleep(POLL).await;
@@ -73,7 +73,7 @@ async fn read(node: &Node, client: u64) {
 /// Waits until the client's backlog has none of `what`, or its connection is over.
 async fn until_none(node: &Node, client: u64, what: i32) {
     const POLL: Duration = Duration::from_millis(1);
-    while node.anchors().contains_key(&client) && backlog(node, client) & what != 0 {
+    while node.anchors().get(client).is_some() && backlog(node, client) & what != 0 {
         sleep(POLL).await;
     }
 }
@@ -250,7 +250,7 @@ pub fn reset(node: &Node, record: Record) -> bool {
     const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\n\
         content-length: 57\r\nconnection: close\r\n\r\n\
         upstream connect error or disconnect/reset before headers";
-    let anchor = node.anchors().get(&record.client()).map(Arc::clone);
+    let anchor = node.anchors().get(record.client()).map(Arc::clone);
     let Some(anchor) = anchor else {
         return false;
     };
@@ -263,7 +263,7 @@ pub fn reset(node: &Node, record: Record) -> bool {
 
 /// Ends the connection of a client that has its answer but still owes bytes of its request, as Envoy does.
 pub fn cut(node: &Node, record: Record) {
-    if let Some(anchor) = node.anchors().get(&record.client()) {
+    if let Some(anchor) = node.anchors().get(record.client()) {
         anchor.close();
     }
 }

@@ -4,6 +4,7 @@ mod ask;
 pub mod btf;
 pub mod check;
 mod error;
+mod link;
 mod places;
 pub mod shared;
 mod size;
@@ -12,9 +13,9 @@ use std::fs;
 use std::os::fd::AsFd;
 
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf, SockHash};
-use aya::programs::tc::SchedClassifierLink;
 use aya::programs::{
-    CgroupAttachMode, CgroupSockAddr, Program, SchedClassifier, SkMsg, SkSkb, SockOps, TcAttachType,
+    CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SchedClassifier, SkMsg, SkSkb,
+    SockOps, TcAttachType,
 };
 use aya::{Ebpf, EbpfLoader};
 use kmesh_api::exchange::{Answered, Spilled, Waiting};
@@ -26,6 +27,7 @@ use kmesh_api::{Image, Reason};
 
 use self::btf::Offsets;
 pub use self::error::LoadError;
+use self::link::Link;
 use self::places::Places;
 use self::shared::Shared;
 pub use self::size::{MapSize, NotASize};
@@ -177,7 +179,11 @@ impl Datapath {
                 source,
             };
             let id = program.attach(device, direction).map_err(refused)?;
-            attached.tc.push(program.take_link(id).map_err(refused)?);
+            let link = program.take_link(id).map_err(refused)?;
+            let kept = Link::keep(&link);
+            attached
+                .tc
+                .push(kept.map_err(|source| refused(ProgramError::IOError(source)))?);
         }
         Ok(())
     }
@@ -224,7 +230,7 @@ pub struct Attached {
     /// Ids of the links of the connect programs.
     pub connects: Vec<u32>,
     /// Of the programs at the pod's device.
-    tc: Vec<SchedClassifierLink>,
+    tc: Vec<Link>,
 }
 
 impl Attached {

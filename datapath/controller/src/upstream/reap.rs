@@ -95,7 +95,7 @@ pub fn abandon(node: &Node, client: u64) {
 
 /// Whether a client's connection is neither here nor on its way.
 fn is_gone(node: &Node, client: u64) -> bool {
-    if node.anchors().contains_key(&client) {
+    if node.anchors().get(client).is_some() {
         return false;
     }
     let datapath = node.datapath();
@@ -118,11 +118,13 @@ pub fn reclaim(node: &Arc<Node>, key: PoolKey) {
     }
 }
 
-/// Resets every spliced connection that the kernel owns.
-pub fn reset_spliced(node: &Node) {
+/// Resets the spliced connections that the kernel owns and `which` picks.
+pub fn reset_spliced(node: &Node, which: impl Fn(&PoolKey) -> bool) {
     let state = node.upstreams.state();
-    for donated in state.donated.values().filter(|donated| donated.spliced) {
-        splice::reset(&donated.stream);
+    for donated in state.donated.values() {
+        if donated.spliced && which(&donated.key) {
+            splice::reset(&donated.stream);
+        }
     }
 }
 

@@ -142,7 +142,7 @@ fn look(node: &Arc<Node>) -> (Leases, Findings) {
         }
         if matches!(state, LEASED | RELAY)
             && word.is_open()
-            && !node.anchors().contains_key(&record.client())
+            && node.anchors().get(record.client()).is_none()
         {
             leases.abandoned += 1;
         }

@@ -63,7 +63,7 @@ impl Held {
 
     /// Ends the lease of an exchange that is over. The client's next byte is `sequence`; the server is yet to be told of `ack` if it is `owed`.
     #[inline(always)]
-    pub(super) fn release(self, flow: &Flow, sequence: u32, ack: u32, owed: bool) {
+    pub(super) fn release(self, flow: &mut Flow, sequence: u32, ack: u32, owed: bool) {
         if !self.is_of(flow) {
             return;
         }
@@ -71,6 +71,8 @@ impl Held {
         self.seam.next_in = ack.wrapping_sub(flow.offsets.inward);
         self.seam.owed = u32::from(owed);
         give_back(self.upstream, self.slot, flow.lease);
+        // Not the flow's any more, whoever has it next.
+        flow.lease = 0;
     }
 }
 
@@ -135,6 +137,10 @@ pub(super) fn lease(
         // The anchor has not seen the end of the handshake yet.
         return Err(Reason::UserPending);
     }
+    // The exchange before is over: its upstream may be the one that this request gets.
+    if let Some(held) = held(flow) {
+        held.release(flow, sequence, ack, true);
+    }
     let (slot, lease) = find(pool, flow.options, flow.segment)?;
     let (Some(upstream), Some(seam)) = (upstream(slot), seam(slot)) else {
         return Err(Reason::NoUpstream);
@@ -144,7 +150,9 @@ pub(super) fn lease(
     if !begin(upstream, client, flow.cookie, lease) {
         return Err(Reason::NoUpstream);
     }
-    leave_holder(packet, flow, sequence, ack);
+    if flow.holder == ANCHOR {
+        leave_anchor(packet, flow, sequence, ack);
+    }
     let offsets = Offsets {
         out: seam.next_out.wrapping_sub(sequence),
         inward: ack.wrapping_sub(seam.next_in),
@@ -183,13 +191,9 @@ fn find(pool: &PoolKey, options: u32, segment: u32) -> Result<(u32, u64), Reason
     Err(Reason::NoUpstream)
 }
 
-/// The holder before a lease: an upstream goes back to its pool, the anchor remembers where it stands.
+/// The anchor had the exchange before: it remembers where it stands.
 #[inline(always)]
-fn leave_holder(packet: &mut Packet, flow: &mut Flow, sequence: u32, ack: u32) {
-    if let Some(held) = held(flow) {
-        held.release(flow, sequence, ack, true);
-        return;
-    }
+fn leave_anchor(packet: &mut Packet, flow: &mut Flow, sequence: u32, ack: u32) {
     flow.anchor_out = sequence.wrapping_add(flow.offsets.out);
     flow.anchor_in = ack.wrapping_sub(flow.offsets.inward);
     if flow.anchor_acknowledged != flow.anchor_in {

@@ -10,7 +10,7 @@ use kmesh_api::{Address, Reason};
 use kmesh_orchestration::memory::assign;
 
 use super::flow::{flow, peer, seam, to_anchor};
-use super::packet::{Packet, flag};
+use super::packet::{Packet, flag, splice};
 use super::{DROP, NEXT};
 use crate::client;
 use crate::counter::count;
@@ -140,6 +140,8 @@ fn enter(packet: &Packet, client: &Client) -> bool {
     flow.pod = client.pod;
     flow.open = 0;
     flow.closing = 0;
+    splice(key.local.port);
+    splice(client.anchor.port);
     entry.key.pod = client.pod;
     assign(&mut entry.key.client, &flow.anchor.remote);
     entry.anchored.cookie = client.cookie;
@@ -196,6 +198,7 @@ fn upstream(packet: &Packet, slot: u32, cookie: u64) -> i32 {
     seam.owed = 0;
     seam.cookie = cookie;
     entry.peer.slot = slot;
+    splice(key.local.port);
     // Without the entry the connection is like any other, and never the kernel's.
     if PEERS.insert(key, entry.peer, 0).is_err() {
         seam.cookie = 0;

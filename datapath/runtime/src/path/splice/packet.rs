@@ -19,7 +19,7 @@ use kmesh_orchestration::repeat::{Body, repeat};
 
 use super::plan::Plan;
 use super::work::Work;
-use crate::maps::PACKETS;
+use crate::maps::{PACKETS, PORTS};
 use crate::probe_read::read;
 
 /// Offset of `sk_buff.dev`, set by the loader.
@@ -215,21 +215,24 @@ impl Packet {
         }
         packet.headers = headers;
         packet.length = end - headers;
+        let ports = u32::from_be(packet.word(tcp));
+        let (from, to) = (ports >> 16, ports & 0xffff);
+        let (local, remote) = if leaves { (from, to) } else { (to, from) };
+        if packet.flags() & flag::SYN == 0 && !is_spliced(local) {
+            return None;
+        }
+        packet.key.local.port = local;
+        packet.key.remote.port = remote;
         packet.read_key(leaves)?;
         Some(packet)
     }
 
-    /// The key of the packet's connection.
+    /// The device and the addresses of the packet's connection.
     #[inline(always)]
     fn read_key(&mut self, leaves: bool) -> Option<()> {
         // The context of a tc program is the packet itself (`tcf_bpf_act`, `tcx_run`).
         self.key.device = read(self.skb.cast_const().cast(), &raw const SKB_DEV)?;
-        let ports = u32::from_be(self.word(self.tcp));
-        let (from, to) = (ports >> 16, ports & 0xffff);
         let (local, remote) = if leaves { (0, 1) } else { (1, 0) };
-        let scratch = &mut **self;
-        scratch.key.local.port = if leaves { from } else { to };
-        scratch.key.remote.port = if leaves { to } else { from };
         if self.v6 != 0 {
             for i in 0..4 {
                 let at = i as usize;
@@ -515,6 +518,21 @@ impl Packet {
     #[inline(always)]
     pub(super) fn skb(&self) -> *mut __sk_buff {
         self.skb
+    }
+}
+
+/// Whether a spliced connection may have this local port: most packets of a pod that serves need no more than this question.
+#[inline(always)]
+fn is_spliced(port: u32) -> bool {
+    PORTS.get(port).is_some_and(|known| *known != 0)
+}
+
+/// From now on packets with this local port are looked at.
+#[inline(always)]
+pub(super) fn splice(port: u32) {
+    if let Some(known) = PORTS.get_ptr_mut(port) {
+        // SAFETY: a live map value; whoever writes it writes the same.
+        unsafe { *known = 1 };
     }
 }
 
