@@ -240,13 +240,13 @@ fn unmatchable(name: &str) -> Option<&'static str> {
         .find(|(reserved, _)| *reserved == name);
     if let Some((_, why)) = reserved {
         Some(why)
-    } else if [":method", ":path", ":authority"].contains(&name) {
+    } else if [":method", ":path", ":authority", ":scheme"].contains(&name) {
         None
     } else if name.starts_with("x-envoy-") {
         Some(WRITTEN)
     } else if name.starts_with(':') {
         Some(
-            "only :method, :path and :authority of the pseudo headers are supported by this datapath",
+            "only :method, :path, :authority and :scheme of the pseudo headers are supported by this datapath",
         )
     } else if name.is_empty() || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Some("must be a header name in lower case")

@@ -79,10 +79,12 @@ impl Dfa {
         })
     }
 
-    /// Whether an expression matches the empty text.
-    pub(crate) fn takes_nothing(&self) -> bool {
-        self.dense
-            .is_match_state(self.dense.next_eoi_state(self.begin))
+    /// Whether an expression matches all of `text`.
+    pub(crate) fn takes(&self, text: &str) -> bool {
+        let last = text
+            .bytes()
+            .fold(self.begin, |state, byte| self.dense.next_state(state, byte));
+        self.dense.is_match_state(self.dense.next_eoi_state(last))
     }
 }
 

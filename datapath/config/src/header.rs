@@ -29,6 +29,10 @@ const PSEUDO_HEADERS: [(&str, u32); 3] = [
     (":authority", name::AUTHORITY),
 ];
 
+/// What the scheme is asked by: see [`Headers::scheme`].
+const SCHEME: &str = ":scheme";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
 /// The names and values of an image under construction.
 #[derive(Debug)]
 pub(crate) struct Headers {
@@ -112,6 +116,9 @@ impl Headers {
         header: &HeaderMatch,
         place: &Place,
     ) -> Result<Predicate, ConfigError> {
+        if header.name == SCHEME {
+            return self.scheme(header, place);
+        }
         let name = self.name(&header.name, place)?;
         let mut predicate = self.condition(name, &header.value, header.ignore_case, place)?;
         let (present, invert) = (header.value == ValueMatch::Present, header.invert);
@@ -123,7 +130,7 @@ impl Headers {
         };
         if header.missing_is_empty {
             // Envoy, `HeaderUtility::HeaderData`: an absent header is then one that is there and empty.
-            let empty = if takes_nothing(header, place)? {
+            let empty = if takes(header, "", place)? {
                 HOLDS_MATCH
             } else {
                 HOLDS_OTHER
@@ -132,6 +139,28 @@ impl Headers {
             if predicate.flags & empty != 0 {
                 predicate.flags |= HOLDS_ABSENT;
             }
+        }
+        Ok(predicate)
+    }
+
+    /// The predicate that a condition on the scheme becomes. It is never absent: it is `https` if the client says so in
+    /// `x-forwarded-proto`, which no route can ask about by its name, and else `http`, since nothing is decrypted here.
+    ///
+    /// Envoy, `ConnectionManagerUtility::mutateRequestHeaders` (`source/common/http/conn_manager_utility.cc`).
+    fn scheme(&mut self, header: &HeaderMatch, place: &Place) -> Result<Predicate, ConfigError> {
+        let holds = |scheme| match header.value {
+            ValueMatch::Present => Ok(!header.invert),
+            _ => takes(header, scheme, place).map(|takes| takes != header.invert),
+        };
+        let (https, http) = (holds("https")?, holds("http")?);
+        let name = self.name(FORWARDED_PROTO, place)?;
+        let says = ValueMatch::Exact("https".to_owned());
+        let mut predicate = self.condition(name, &says, false, place)?;
+        if https {
+            predicate.flags |= HOLDS_MATCH;
+        }
+        if http {
+            predicate.flags |= HOLDS_OTHER | HOLDS_ABSENT;
         }
         Ok(predicate)
     }
@@ -207,7 +236,8 @@ impl Headers {
         if !self.queries.is_empty() {
             image.queries_root = ids(automata, place, &self.queries)?;
         }
-        for name in JOINED_HEADERS {
+        // Two schemes are none.
+        for name in JOINED_HEADERS.into_iter().chain([FORWARDED_PROTO]) {
             if let Some(id) = self.ids.get(name) {
                 image.names[*id as usize].joined = 1;
             }
@@ -234,11 +264,11 @@ impl Headers {
     }
 }
 
-/// Whether the condition's value matches the empty text.
-fn takes_nothing(header: &HeaderMatch, place: &Place) -> Result<bool, ConfigError> {
+/// Whether the condition's value matches `text`.
+fn takes(header: &HeaderMatch, text: &str, place: &Place) -> Result<bool, ConfigError> {
     let expression = expression(&header.value, header.ignore_case);
     let dfa = expression.and_then(|expression| Dfa::new(&[expression], Alphabet::Value, NODES_MAX));
-    dfa.map(|dfa| dfa.takes_nothing())
+    dfa.map(|dfa| dfa.takes(text))
         .map_err(|problem| place.refuse(problem))
 }
 

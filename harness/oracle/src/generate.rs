@@ -31,7 +31,7 @@ const NAMES: [&str; 6] = [
     "content-type",
 ];
 /// Names that conditions ask about and that are not lines of a head.
-const PSEUDO: [&str; 3] = [":method", ":path", ":authority"];
+const PSEUDO: [&str; 4] = [":method", ":path", ":authority", ":scheme"];
 const VALUES: [&str; 14] = [
     "",
     "1",
@@ -49,7 +49,11 @@ const VALUES: [&str; 14] = [
     "application/grpc-web",
 ];
 /// Values of pseudo headers, some of which requests have.
-const PSEUDO_VALUES: [&str; 8] = ["GET", "HEAD", "/a", "/b?k=1", "/", "svc", "a.b", "svc:80"];
+const PSEUDO_VALUES: [&str; 10] = [
+    "GET", "HEAD", "/a", "/b?k=1", "/", "svc", "a.b", "svc:80", "http", "https",
+];
+/// What clients say of the scheme.
+const FORWARDED: [&str; 6] = ["http", "https", "", "ftp", "https,http", "https"];
 /// Queries over the parameters `k` and `j`.
 const QUERIES: [&str; 12] = [
     "",
@@ -100,14 +104,14 @@ const CLUSTERS: usize = 4;
 /// A valid configuration of one or two HTTP listeners.
 pub fn config() -> impl Strategy<Value = Config> {
     (
-        vec(vec(virtual_host(), 1..5), 1..3),
+        vec((vec(virtual_host(), 1..5), any::<bool>()), 1..3),
         vec(cluster(), CLUSTERS),
     )
         .prop_map(|(listeners, clusters)| {
-            let listener = |(i, hosts): (usize, _)| ListenerConfig {
+            let listener = |(i, (hosts, ignore_port)): (usize, _)| ListenerConfig {
                 name: format!("listener-{i}"),
                 address: SocketAddr::from((Ipv4Addr::new(10, 96, 0, 1), 80 + i as u16)),
-                kind: ListenerKind::Http(route_configuration(hosts)),
+                kind: ListenerKind::Http(route_configuration(hosts, ignore_port)),
             };
             let named = |(i, (lb, count)): (usize, (LbPolicy, u16))| ClusterConfig {
                 name: cluster_name(i),
@@ -145,7 +149,9 @@ pub fn request() -> impl Strategy<Value = Request> {
         .prop_map(|(name, upper, value)| (in_case(name, upper), value.to_owned()));
     let noise = (select(&NOISE[..]), any::<bool>(), "[ -~]{0,40}")
         .prop_map(|(name, upper, value)| (in_case(name, upper), value.trim().to_owned()));
-    let header = prop_oneof![3 => asked, 1 => noise];
+    let forwarded = select(&FORWARDED[..])
+        .prop_map(|scheme| ("x-forwarded-proto".to_owned(), scheme.to_owned()));
+    let header = prop_oneof![6 => asked, 2 => noise, 1 => forwarded];
     (select(&METHODS[..]), host, target, vec(header, 0..6)).prop_map(
         |(method, host, target, headers)| Request {
             method: method.to_owned(),
@@ -188,7 +194,7 @@ fn virtual_host() -> impl Strategy<Value = VirtualHostConfig> {
 }
 
 /// Gives the hosts names and takes away domains that an earlier one has.
-fn route_configuration(hosts: Vec<VirtualHostConfig>) -> RouteConfiguration {
+fn route_configuration(hosts: Vec<VirtualHostConfig>, ignore_port: bool) -> RouteConfiguration {
     let mut seen = HashSet::new();
     let mut virtual_hosts = hosts;
     for (i, host) in virtual_hosts.iter_mut().enumerate() {
@@ -199,7 +205,10 @@ fn route_configuration(hosts: Vec<VirtualHostConfig>) -> RouteConfiguration {
     RouteConfiguration {
         name: "generated".to_owned(),
         virtual_hosts,
-        options: HttpOptions::default(),
+        options: HttpOptions {
+            ignore_port,
+            ..HttpOptions::default()
+        },
     }
 }
 
@@ -317,7 +326,8 @@ fn value_match() -> impl Strategy<Value = ValueMatch> {
 
 /// The same for pseudo headers.
 fn pseudo_match() -> impl Strategy<Value = ValueMatch> {
-    let part = || select(&["G", "/a", "k=1", "svc", ":80", "b"][..]).prop_map(str::to_owned);
+    let part =
+        || select(&["G", "/a", "k=1", "svc", ":80", "b", "http", "s"][..]).prop_map(str::to_owned);
     prop_oneof![
         3 => select(&PSEUDO_VALUES[..]).prop_map(|value| ValueMatch::Exact(value.to_owned())),
         1 => part().prop_map(ValueMatch::Prefix),

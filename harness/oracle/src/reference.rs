@@ -224,7 +224,14 @@ fn candidate<'c>(config: &'c Config, name: &'c str, weight: u32) -> Candidate<'c
 
 /// Exact domain, then the longest suffix, then the longest prefix, then `*`; a wildcard is at least one character.
 fn virtual_host<'c>(config: &'c RouteConfiguration, host: &str) -> Option<&'c VirtualHostConfig> {
-    let host = host.to_ascii_lowercase();
+    let mut host = host.to_ascii_lowercase();
+    if config.options.ignore_port
+        && let Some((before, _)) = host
+            .rsplit_once(':')
+            .filter(|(_, port)| !port.contains(']'))
+    {
+        host = before.to_owned();
+    }
     let domains = || {
         let all = config.virtual_hosts.iter();
         all.flat_map(|host| {
@@ -301,19 +308,29 @@ fn values(name: &str, request: &Request) -> Vec<String> {
         ":method" => return vec![request.method.clone()],
         ":path" => return vec![request.target.clone()],
         ":authority" => return vec![request.host.clone()],
+        ":scheme" => {
+            let said = lines("x-forwarded-proto", request);
+            let known = matches!(said.as_slice(), [one] if one == "https");
+            return vec![if known { "https" } else { "http" }.to_owned()];
+        }
         _ => {}
     }
-    let lines = request
-        .headers
-        .iter()
-        .filter(|(line, _)| line.eq_ignore_ascii_case(name));
-    let mut values = lines.map(|(_, value)| value.clone()).collect::<Vec<_>>();
+    let mut values = lines(name, request);
     if JOINED_HEADERS.contains(&name) && !values.is_empty() {
         // Empty lines add nothing, not even a comma.
         values.retain(|value| !value.is_empty());
         values = vec![values.join(",")];
     }
     values
+}
+
+/// The values of a header's lines.
+fn lines(name: &str, request: &Request) -> Vec<String> {
+    let lines = request
+        .headers
+        .iter()
+        .filter(|(line, _)| line.eq_ignore_ascii_case(name));
+    lines.map(|(_, value)| value.clone()).collect()
 }
 
 fn header_matches(header: &HeaderMatch, request: &Request) -> bool {

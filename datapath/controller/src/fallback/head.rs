@@ -1,5 +1,6 @@
 //! A parsed request as a head that the decision code scans: the same code, the same tables, the same answer.
 
+use http::Version;
 use http::header::HOST;
 use hyper::Request;
 use kmesh_api::head::Head;
@@ -7,6 +8,9 @@ use kmesh_api::{Image, Reason};
 use kmesh_orchestration::http1::{Length, Outcome, admit, begin_request, request_length, scan};
 
 use super::anchor::HEAD_MAX;
+
+/// What tells a request's scheme (`kmesh-config` compiles `:scheme` to it).
+const FORWARDED_PROTO: &[u8] = b"x-forwarded-proto";
 
 /// What the scanner made of a request.
 pub(super) struct Scanned {
@@ -35,8 +39,15 @@ pub(super) fn scan_request<B>(image: &Image, request: &Request<B>) -> Result<Sca
     if let Some(authority) = authority {
         push(&mut bytes, b"host", authority.as_str().as_bytes());
     }
+    // An HTTP/2 request says itself what its scheme is, whatever was forwarded.
+    let scheme = (request.version() == Version::HTTP_2).then(|| request.uri().scheme());
+    if let Some(Some(scheme)) = scheme {
+        push(&mut bytes, FORWARDED_PROTO, scheme.as_str().as_bytes());
+    }
     for (name, value) in request.headers() {
-        if authority.is_none() || name != HOST {
+        let replaced = authority.is_some() && name == HOST
+            || scheme.is_some() && name.as_str().as_bytes() == FORWARDED_PROTO;
+        if !replaced {
             push(&mut bytes, name.as_str().as_bytes(), value.as_bytes());
         }
     }

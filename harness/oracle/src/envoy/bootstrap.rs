@@ -42,7 +42,12 @@ pub(super) fn bootstrap(configs: &[Config], sockets: &str) -> Value {
             if let ListenerKind::Http(routes) = &listener.kind {
                 let hosts = routes.virtual_hosts.iter().enumerate();
                 let hosts: Vec<Value> = hosts.map(|(h, host)| virtual_host(h, host)).collect();
-                listeners.push(http_listener(&socket(sockets, c, l), &hosts));
+                let mut listener = http_listener(&socket(sockets, c, l), &hosts);
+                if routes.options.ignore_port {
+                    let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+                    manager["route_config"]["ignore_port_in_host_matching"] = true.into();
+                }
+                listeners.push(listener);
             }
         }
         // All are alike, so configurations may share them; headers name them as they are.

@@ -24,7 +24,11 @@ fn listener(listener: &ListenerConfig) -> Value {
             json!({
                 "@type": MANAGER,
                 "stat_prefix": listener.name,
-                "route_config": { "name": routes.name, "virtual_hosts": virtual_hosts(listener) },
+                "route_config": {
+                    "name": routes.name,
+                    "virtual_hosts": virtual_hosts(listener),
+                    "ignore_port_in_host_matching": routes.options.ignore_port,
+                },
                 "http_filters": [{ "name": "envoy.filters.http.router", "typed_config": { "@type": ROUTER } }],
             }),
         ),
