@@ -28,8 +28,8 @@ const HOSTS: [&str; 8] = [
 
 static IMAGE: LazyLock<(Box<Image>, u32)> = LazyLock::new(|| {
     let mut image = support::image();
-    let vacant = image.nodes.iter().skip(1).position(|node| node.base == 0);
-    let mut next = vacant.unwrap() as u32 + 1;
+    let taken = image.nodes.iter().skip(1).take_while(|node| node.base != 0);
+    let mut next = taken.count() as u32 + 1;
     let ids = HOSTS.iter().zip(1..);
     let texts: Vec<_> = ids.map(|(text, id)| (text.as_bytes(), id)).collect();
     let root = support::automaton(&mut image, &mut next, &texts);

@@ -26,7 +26,10 @@ pub(super) async fn listen_again(node: &Arc<Node>, pod: &Arc<Pod>, at: IpAddr) -
             Err(error) => {
                 if let Some(before) = pod.misconduct.allows() {
                     let error = format!("{error:#}");
-                    warn!(pod = pod.spec().name, error, before, "the pod has no anchor");
+                    warn!(
+                        pod = pod.spec().name,
+                        error, before, "the pod has no anchor"
+                    );
                 }
             }
         }

@@ -64,15 +64,12 @@ fn unescape_slashes(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut at = 0;
     while at < path.len() {
-        match escaped(&path[at..]) {
-            Some(byte @ (b'/' | b'\\')) => {
-                out.push(byte);
-                at += 3;
-            }
-            _ => {
-                out.push(path[at]);
-                at += 1;
-            }
+        if let Some(byte @ (b'/' | b'\\')) = escaped(&path[at..]) {
+            out.push(byte);
+            at += 3;
+        } else {
+            out.push(path[at]);
+            at += 1;
         }
     }
     out
