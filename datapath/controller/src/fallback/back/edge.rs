@@ -39,7 +39,7 @@ async fn told(bytes: &[u8], closes: bool, size: usize) -> Vec<String> {
     let send = async {
         // A server answers what it was asked: hyper refuses what comes before.
         let mut asked = [0; 1024];
-        server.read(&mut asked).await.unwrap();
+        assert_ne!(server.read(&mut asked).await.unwrap(), 0);
         for piece in bytes.chunks(size.max(1)) {
             server.write_all(piece).await.ok();
             tokio::task::yield_now().await;
