@@ -1,6 +1,10 @@
 //! What becomes of what a real istiod serves to a sidecar of a plain bookinfo mesh.
 //!
 //! `istio/pod.config_dump.json` is the state of such a stream, in the form of Envoy's `/config_dump`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its own functions too"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,5 +1,9 @@
 //! Listeners on all addresses of a port, whose connections are told apart by their first bytes, and what a mesh's routes lead to
 //! besides endpoints: the address that was asked for, and clusters that are not there.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its own functions too"
+)]
 
 use crate::lab::config::{cluster, http, resources, route};
 use crate::lab::http::Client;
