@@ -1,4 +1,5 @@
-//! `verify`: the judges of routing decisions against each other, and the byte streams against their plan.
+//! `verify`: the judges of routing decisions against each other, the byte streams against their plan, the ADS client against
+//! control planes that fail.
 
 mod bulk;
 mod decisions;
