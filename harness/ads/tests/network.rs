@@ -78,15 +78,11 @@ fn a_response_over_four_mebibytes_is_taken() {
     let mut world = synthetic::mesh(1, 1);
     for number in 0..100 {
         let name = format!("{number:02}{}", "x".repeat(64 << 10));
-        world.put(Kind::Cluster, &name, synthetic::cluster(&name, 1));
-        world.put(
-            Kind::Endpoints,
-            &name,
-            synthetic::endpoints(&name, [("10.0.0.1", 80)]),
-        );
+        let listener = synthetic::listener(&name, "10.96.1.1", 80, "r0");
+        world.put(Kind::Listener, &name, listener);
     }
     let size: usize = world
-        .resources(Kind::Cluster)
+        .resources(Kind::Listener)
         .map(|(_, served)| served.bytes.len())
         .sum();
     assert!(size > 6 << 20);
