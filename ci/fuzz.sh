@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 runs=${1:-10000000}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(head split chunks tables config event)
+[ ${#targets[@]} -gt 0 ] || targets=(head split chunks tables config event resource)
 
 if ! command -v cargo-fuzz >/dev/null; then
     cargo install --locked cargo-fuzz

@@ -12,9 +12,13 @@
 pub mod cases;
 pub mod conversation;
 pub mod link;
+pub mod network;
+pub mod serve;
 pub mod synthetic;
+pub mod verify;
 pub mod world;
 
 pub use conversation::{Conversation, Quirks};
 pub use link::Link;
+pub use serve::Server;
 pub use world::World;

@@ -189,6 +189,34 @@ pub enum Verify {
         #[arg(long = "arms", alias = "arm", value_delimiter = ',', value_name = "ARM,...", default_values = ["direct", "envoy-both", "kmesh"])]
         arms: Vec<String>,
     },
+    /// The ADS client: every report of the acceptance list, control planes that are killed, frozen and refuse, many pods on one
+    /// connection, large meshes.
+    ///
+    /// The last line on stdout is one JSON object. Exit code 2 if a report does not hold or a state was lost, 1 if the client is
+    /// slow to notice a control plane's return.
+    Xds {
+        /// Outages of each of the four kinds, with each protocol.
+        #[arg(long, default_value_t = 25)]
+        outages: u32,
+        /// Pods on one connection.
+        #[arg(long, default_value_t = 50)]
+        pods: usize,
+        /// Meshes to load, SERVICESxENDPOINTS each.
+        #[arg(long = "mesh", value_delimiter = ',', value_name = "SxE,...", default_values = ["1000x20", "10000x10"], value_parser = mesh_size)]
+        meshes: Vec<(u32, u32)>,
+    },
+}
+
+/// `SERVICESxENDPOINTS`.
+fn mesh_size(text: &str) -> Result<(u32, u32), String> {
+    let sizes = text
+        .split_once('x')
+        .ok_or_else(|| format!("{text}: not SERVICESxENDPOINTS"))?;
+    let number = |text: &str| {
+        text.parse::<u32>()
+            .map_err(|error| format!("{text}: {error}"))
+    };
+    Ok((number(sizes.0)?, number(sizes.1)?))
 }
 
 /// Options of `explain`.

@@ -112,6 +112,11 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             arms,
         }) => verify_bulk(readers, rounds, &arms),
         Command::Verify(Verify::Peers { arms }) => verify_peers(&arms),
+        Command::Verify(Verify::Xds {
+            outages,
+            pods,
+            meshes,
+        }) => verify_xds(outages, pods, &meshes),
         Command::Doctor { format } => print_doctor(format),
     }
 }
@@ -499,6 +504,17 @@ fn laid_out(format: Format, text: String) -> String {
         Format::Text => report::fit(&text),
         Format::Markdown | Format::Json => text,
     }
+}
+
+fn verify_xds(outages: u32, pods: usize, meshes: &[(u32, u32)]) -> anyhow::Result<u8> {
+    let outcome = kmesh_ads::verify::verify(outages, pods, meshes)?;
+    say(&(serde_json::to_string(&outcome)? + "\n"))?;
+    let status = match (outcome.right(), outcome.in_time()) {
+        (false, _) => Status::Wrong,
+        (true, false) => Status::Missed,
+        (true, true) => Status::Held,
+    };
+    Ok(exit::of_all(&[status]))
 }
 
 fn words(format: Format) -> report::Format {

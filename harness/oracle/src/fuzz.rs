@@ -12,6 +12,7 @@ use kmesh_config::{Classes, Identities, compile, parse};
 use kmesh_orchestration::decide;
 use kmesh_orchestration::http1::chunked::{self, Followed};
 use kmesh_orchestration::http1::{begin_request, begin_response, scan};
+use prost::Message as _;
 
 use crate::{Native, ScriptedDice, Verdict};
 
@@ -238,17 +239,57 @@ pub fn event(bytes: &[u8]) {
     }
 }
 
+/// Any bytes as a resource, of the kind that the first byte says: refused with a reason or read, nothing dropped.
+///
+/// # Panics
+/// If the property does not hold.
+pub fn resource(bytes: &[u8]) {
+    let Some((kind, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let kind = kmesh_xds::Kind::ALL[usize::from(*kind) % 4];
+    match kmesh_xds::tree::read(kind.type_url(), bytes) {
+        Ok((tree, unread)) => {
+            let fields = unread
+                .iter()
+                .filter(|unread| matches!(unread.what, kmesh_xds::tree::Unknown::Field { .. }));
+            assert!(
+                unknown_fields(&tree) >= fields.count(),
+                "an unknown field is not in the tree"
+            );
+            let _ = kmesh_xds::needs::of(kind, "fuzz", &tree);
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// Values under `#NUMBER`, which is where unknown fields stand.
+fn unknown_fields(tree: &serde_json::Value) -> usize {
+    match tree {
+        serde_json::Value::Object(fields) => {
+            let counts = fields.iter().map(|(name, value)| {
+                let own = value.as_array().filter(|_| name.starts_with('#'));
+                own.map_or(0, Vec::len) + unknown_fields(value)
+            });
+            counts.sum()
+        }
+        serde_json::Value::Array(items) => items.iter().map(unknown_fields).sum(),
+        _ => 0,
+    }
+}
+
 /// A target's name and body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// The targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("head", head),
     ("split", split),
     ("chunks", chunks),
     ("tables", tables),
     ("config", config),
     ("event", event),
+    ("resource", resource),
 ];
 
 /// Longest seed, bytes: libFuzzer spends its time on long inputs otherwise.
@@ -280,10 +321,40 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         ]
         .map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()))
         .into(),
+        "resource" => resources(),
         _ => [0, 1, UPSTREAMS_MAX as u32 - 1, UPSTREAMS_MAX as u32]
             .map(|slot| (slot.to_string(), slot.to_ne_bytes().to_vec()))
             .into(),
     }
+}
+
+/// Resources that a real istiod served, each behind the byte that says what it is.
+fn resources() -> Vec<(String, Vec<u8>)> {
+    let served = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../datapath/xds/tests/istiod/changes-delta"
+    );
+    let mut seeds = Vec::new();
+    for file in std::fs::read_dir(served)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+    {
+        let bytes = std::fs::read(file.path()).unwrap_or_default();
+        let response = kmesh_xds::wire::DeltaDiscoveryResponse::decode(&bytes[..]);
+        let response = response.unwrap_or_default();
+        let Some(kind) = kmesh_xds::Kind::of(&response.type_url) else {
+            continue;
+        };
+        for (number, served) in response.resources.into_iter().enumerate() {
+            let value = served.resource.unwrap_or_default().value;
+            if value.len() <= SEED_MAX {
+                let name = format!("{}-{number}", file.file_name().display());
+                seeds.push((name, [&[kind as u8], &value[..]].concat()));
+            }
+        }
+    }
+    seeds
 }
 
 fn fill(head: &mut Head<HEAD_MAX>, bytes: &[u8]) {

@@ -1,4 +1,5 @@
-//! `verify`: the judges of routing decisions against each other, the byte streams against their plan, and one pod against another.
+//! `verify`: the judges of routing decisions against each other, the byte streams against their plan, one pod against another,
+//! the ADS client against control planes that fail.
 
 mod bulk;
 mod decisions;
