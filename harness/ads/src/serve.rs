@@ -365,7 +365,7 @@ async fn converse<M>(
                 conversation.request(request, &world)
             }
             order = orders.recv() => match order {
-                Ok(Order::End(Code::Ok)) => return,
+                Ok(Order::End(Code::Ok)) | Err(broadcast::error::RecvError::Closed) => return,
                 Ok(Order::End(code)) => {
                     let _ = answers.send(Err(Status::new(code, "ended on purpose")));
                     return;
@@ -376,7 +376,6 @@ async fn converse<M>(
                     conversation.set_quirks(locked(&shared.quirks).clone());
                     conversation.push(&world)
                 }
-                Err(broadcast::error::RecvError::Closed) => return,
             },
         };
         for response in responses {
