@@ -84,6 +84,7 @@ impl<const N: usize> Body for Backward<'_, N> {
             mut at,
         } = *self.progress;
         let begin = self.head.host_at;
+        at = forget::<N>(at);
         for _ in 0..RUN {
             if at <= begin || node == DEAD {
                 break;

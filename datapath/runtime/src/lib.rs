@@ -29,4 +29,5 @@ pub mod request;
 pub mod response;
 mod sock_ops;
 pub mod tcp;
+mod unfolded;
 pub mod upstream;

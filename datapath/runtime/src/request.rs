@@ -31,6 +31,7 @@ use crate::lease::upstream;
 use crate::maps::{CLIENT, SPILLED};
 use crate::message::{copy, follow, redirect, redirect_to_anchor, sender};
 use crate::owed::{is_owed, wait_for};
+use crate::unfolded::unfolded;
 
 const PASS: u32 = sk_action::SK_PASS;
 
@@ -153,8 +154,10 @@ fn verdict(msg: *mut sk_msg_md, socket: *mut c_void, client: &mut Client, size: 
     }
 }
 
-/// Most bytes that a head's first pieces, and the piece after them, may have: together they fill the scratch buffer.
+/// What a head's first pieces have less of, and the piece after them no more: together they fit into the scratch buffer.
 const PIECE_MAX: u32 = HEAD_MAX as u32 / 2;
+/// Lets every verifier see that a length is less than [`PIECE_MAX`], a power of two.
+static PIECE_MASK: u32 = PIECE_MAX - 1;
 
 /// More of a head whose beginning went to user space. All of the request does, and this finds its end.
 #[inline(always)]
@@ -165,11 +168,12 @@ fn piece(msg: *mut sk_msg_md, client: &mut Client, size: u32) -> u32 {
     let Some((image, generation)) = generation::active() else {
         return lose(client);
     };
-    if generation != client.heading || have > PIECE_MAX {
+    if generation != client.heading || have >= PIECE_MAX {
         return lose(client);
     }
-    // SAFETY: `have` and `wanted` are at most half of the buffer each.
-    let to = unsafe { client.head.bytes.as_mut_ptr().add(have as usize) };
+    let offset = have & unfolded(&PIECE_MASK);
+    // SAFETY: `offset` and `wanted` are at most half of the buffer each.
+    let to = unsafe { client.head.bytes.as_mut_ptr().add(offset as usize) };
     if !copy(msg, to, wanted) {
         return lose(client);
     }

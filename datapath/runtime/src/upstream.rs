@@ -17,6 +17,7 @@ use crate::lease::upstream;
 use crate::maps::{CLIENTS, SLOTS};
 use crate::overlap::trim;
 use crate::response::{advance, begin, out_of_turn, relay};
+use crate::unfolded::{ONE, unfolded};
 
 const PASS: u32 = sk_action::SK_PASS;
 
@@ -52,7 +53,7 @@ pub fn upstream_response(ctx: &SkBuffContext) -> u32 {
         } else {
             size
         };
-        if wanted == 0 {
+        if wanted < unfolded(&ONE) {
             return PASS;
         }
         begin_response(&mut upstream.head);

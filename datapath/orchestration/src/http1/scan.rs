@@ -374,6 +374,7 @@ impl<const N: usize> Scan<'_, N> {
             }
             position = position.wrapping_add(1);
         }
+        position = forget::<N>(position);
         if position.is_multiple_of(8) {
             for _ in 0..WORDS {
                 if !self.plain_word(position) {
@@ -381,6 +382,7 @@ impl<const N: usize> Scan<'_, N> {
                 }
                 position = position.wrapping_add(8);
             }
+            position = forget::<N>(position);
             for _ in 0..REST {
                 if !self.plain_byte(position) {
                     break;
