@@ -1,5 +1,6 @@
 //! `kmeshd`: the node daemon.
 
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +13,8 @@ use kmesh_cli::{need_root, say};
 use kmesh_controller::daemon::{self, Options};
 use kmesh_controller::guard;
 use kmesh_controller::load::MapSize;
-use kmesh_controller::load::check::check;
+use kmesh_controller::load::check::{Requirement, VERIFIED_MAX, check};
+use kmesh_controller::load::tested::verdict;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
@@ -171,17 +173,27 @@ fn report(config: Option<PathBuf>) -> Result<u8> {
     });
     let compiled = compiled.transpose()?;
     let mut met = true;
-    let mut text = String::new();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut text = format!("{}\n", verdict(release.trim()));
     for requirement in check() {
-        let verdict = requirement.failure.as_deref().unwrap_or("ok");
-        met &= requirement.failure.is_none();
-        text += &format!(
-            "{:24} {:55} {verdict}\n",
-            requirement.name, requirement.purpose
-        );
+        let Requirement {
+            name,
+            purpose,
+            verified,
+            failure,
+        } = requirement;
+        met &= failure.is_none();
+        let outcome = match (failure, verified) {
+            (Some(failure), _) => failure,
+            (None, Some(verified)) => {
+                format!("ok, {verified} of at most {VERIFIED_MAX} instructions verified")
+            }
+            (None, None) => "ok".to_owned(),
+        };
+        text += &format!("{name:24} {purpose:50} {outcome}\n");
     }
     if let Some(path) = compiled {
-        text += &format!("{:24} {:55} ok\n", "configuration", path.display());
+        text += &format!("{:24} {:50} ok\n", "configuration", path.display());
     }
     say(&text)?;
     Ok(if met { exit::HELD } else { exit::UNFIT })
