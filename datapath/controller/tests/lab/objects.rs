@@ -1,26 +1,27 @@
 //! What a daemon has in the kernel, and whether it is still there.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::fs;
-use std::process::Command;
 
-use serde_json::Value;
+use aya::maps::loaded_maps;
+use aya::programs::{loaded_links, loaded_programs};
 
 /// Ids of all kernel objects of one kind.
-fn listed(kind: &str) -> BTreeSet<u64> {
-    for _ in 0..100 {
-        let output = Command::new("bpftool")
-            .args(["-j", kind, "show"])
-            .output()
-            .unwrap();
-        let all: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let ids: Option<_> = all.iter().map(|entry| entry["id"].as_u64()).collect();
-        // An object that vanishes meanwhile is an error to bpftool, and what it listed is not all there is.
-        if let (true, Some(ids)) = (output.status.success(), ids) {
-            return ids;
+fn ids<I, E: Debug>(
+    listed: impl Iterator<Item = Result<I, E>>,
+    id: impl Fn(&I) -> u32,
+) -> BTreeSet<u64> {
+    let one = |entry: Result<I, E>| match entry {
+        Ok(object) => Some(u64::from(id(&object))),
+        Err(error) => {
+            let error = format!("{error:?}");
+            // It vanished between its number and the look at it.
+            assert!(error.contains("NotFound"), "{error}");
+            None
         }
-    }
-    panic!("bpftool {kind} show fails again and again");
+    };
+    listed.filter_map(one).collect()
 }
 
 /// Ids of programs, maps and links.
@@ -45,10 +46,20 @@ pub(crate) fn held(pid: u32) -> Objects {
 
 /// Which of them still exist.
 pub(crate) fn left(held: &Objects) -> Vec<String> {
+    let all = [
+        (
+            "program",
+            ids(loaded_programs(), aya::programs::ProgramInfo::id),
+        ),
+        ("map", ids(loaded_maps(), aya::maps::MapInfo::id)),
+        (
+            "link",
+            ids(loaded_links(), aya::programs::links::LinkInfo::id),
+        ),
+    ];
     let mut left = Vec::new();
-    for (kind, ids) in ["prog", "map", "link"].into_iter().zip(held) {
-        let all = listed(kind);
-        left.extend(ids.intersection(&all).map(|id| format!("{kind} {id}")));
+    for ((kind, all), ids) in all.iter().zip(held) {
+        left.extend(ids.intersection(all).map(|id| format!("{kind} {id}")));
     }
     left
 }
