@@ -2,9 +2,10 @@
 //! application's, and usually under a user of its own, so that its connections can be told from the application's too.
 
 use std::{
+    fs::File,
     io,
     os::{fd::AsRawFd, unix::process::CommandExt},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -33,6 +34,8 @@ pub(crate) struct Beside {
 
 impl Beside {
     /// Starts `program` beside `pod`; `shape` adds its arguments and its input.
+    ///
+    /// The program may lie where its user cannot go (a folder of root's with mode 0700): it is opened here, and the user runs what is open.
     pub(crate) fn start(
         lab: &Lab,
         pod: &str,
@@ -43,9 +46,15 @@ impl Beside {
         shape: impl FnOnce(&mut Command),
     ) -> Result<Self, ArmError> {
         let group = format!("sidecar-{pod}");
-        let mut command = lab.daemon_command(program, &group, cpus)?;
+        let opened = File::open(program).map_err(|source| ArmError::Process {
+            program: what.clone(),
+            call: "opening it",
+            source,
+        })?;
+        let mut command = lab.daemon_command(of_open_file(&opened), &group, cpus)?;
+        command.arg0(program);
         shape(&mut command);
-        move_into(&mut command, lab.pod(pod)?, user);
+        move_into(&mut command, lab.pod(pod)?, user, &opened);
         Ok(Self {
             program: Program::start(what, command, |command| lab.spawn(command))?,
             pod: pod.to_owned(),
@@ -59,14 +68,22 @@ impl Beside {
     }
 }
 
-/// Makes a command of the lab's run in the pod's network namespace as `user`.
-fn move_into(command: &mut Command, pod: &Pod, user: User) {
+/// A path to what is open: whoever has the descriptor may take it, whatever lies above the file.
+fn of_open_file(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Makes a command of the lab's run in the pod's network namespace as `user`. A script's interpreter finds the script by its descriptor,
+/// so `program` stays open.
+fn move_into(command: &mut Command, pod: &Pod, user: User, program: &File) {
     let netns = pod.netns().as_raw_fd();
+    let program = program.as_raw_fd();
     let enter = move || {
-        // SAFETY: the namespace's descriptor is held by the lab, which is borrowed until after the fork, and is inherited by
-        // the child. Only system calls, no allocation.
+        // SAFETY: the namespace's descriptor is held by the lab, which is borrowed until after the fork, the program's by the
+        // caller, and the child inherits both. Only system calls, no allocation.
         let entered = unsafe {
             libc::setns(netns, libc::CLONE_NEWNET) == 0
+                && libc::fcntl(program, libc::F_SETFD, 0) == 0
                 && allow_open_files()
                 && (user == User::Root
                     || libc::setgroups(0, std::ptr::null()) == 0
