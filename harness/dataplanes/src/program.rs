@@ -19,8 +19,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::ArmError;
 
-/// How long a program may take to become ready. Generous: the machine may be busy with other arms.
+/// How long a program may take to become ready unless [`PATIENCE_VARIABLE`] says otherwise. Generous: the machine may be busy with
+/// other arms.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Seconds, for machines on which everything is slow: a kernel that is emulated takes half a minute to verify the programs.
+const PATIENCE_VARIABLE: &str = "KMESH_PATIENCE";
 /// How much longer for each MiB of configuration that it reads: 4,000 services are 7 MiB, which Envoy takes half a minute
 /// for when all arms start at once.
 const PATIENCE_PER_MIB: Duration = Duration::from_secs(10);
@@ -63,7 +66,7 @@ impl Program {
                 child,
                 pidfd,
                 log,
-                patience: PATIENCE,
+                patience: patience(0),
             }),
             Err(source) => {
                 let _ = child.kill();
@@ -236,10 +239,20 @@ fn read_from(file: &File, mut offset: u64) -> Vec<u8> {
     bytes
 }
 
-/// How long a program with so much configuration may take.
+/// How long a program with so much configuration may take here.
 fn patience(config_bytes: u64) -> Duration {
     let mib = u32::try_from(config_bytes >> 20).unwrap_or(u32::MAX);
-    PATIENCE + PATIENCE_PER_MIB.saturating_mul(mib)
+    let told = std::env::var(PATIENCE_VARIABLE).ok();
+    base_patience(told.as_deref()) + PATIENCE_PER_MIB.saturating_mul(mib)
+}
+
+/// The patience that the variable's text asks for. Panics if it asks for none: whoever set it wants it to count.
+fn base_patience(told: Option<&str>) -> Duration {
+    let seconds = |text: &str| -> u64 {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{PATIENCE_VARIABLE} is {text:?}, not a number of seconds"))
+    };
+    told.map_or(PATIENCE, |text| Duration::from_secs(seconds(text)))
 }
 
 fn pidfd(child: &Child) -> io::Result<OwnedFd> {
@@ -276,6 +289,13 @@ mod tests {
         let mut program = shell("echo listening; echo ready; exec sleep 1000");
         program.await_line("ready").unwrap();
         program.check_alive().unwrap();
+    }
+
+    #[test]
+    fn patience_is_what_the_variable_says() {
+        assert_eq!(base_patience(None), PATIENCE);
+        assert_eq!(base_patience(Some("240")), Duration::from_secs(240));
+        assert!(std::panic::catch_unwind(|| base_patience(Some("long"))).is_err());
     }
 
     #[test]
