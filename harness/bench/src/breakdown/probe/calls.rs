@@ -1,6 +1,7 @@
 //! System calls of an arm's threads, counted by tracepoints through `perf_event_open` (counting, not sampling).
 
 use super::tasks::Task;
+use super::tracepoint::tracepoints;
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Counter};
 use std::io;
@@ -24,18 +25,12 @@ impl Calls {
     /// # Errors
     /// The kernel's refusal of the tracepoint, or of counting at all.
     pub fn start(tasks: &[Task]) -> io::Result<Self> {
-        let enter = Tracepoint::with_name("raw_syscalls/sys_enter")?;
-        let moving = MOVING
-            .iter()
-            .map(|name| Tracepoint::with_name(format!("syscalls/sys_enter_{name}")))
-            .collect::<io::Result<Vec<Tracepoint>>>()?;
+        let all = tracepoints(&["raw_syscalls/sys_enter".to_owned()])?;
+        let moving = tracepoints(&MOVING.map(|name| format!("syscalls/sys_enter_{name}")))?;
         let mut calls = Self {
-            all: counters(tasks, enter)?,
-            moving: Vec::new(),
+            all: counters(tasks, &all)?,
+            moving: counters(tasks, &moving)?,
         };
-        for event in moving {
-            calls.moving.extend(counters(tasks, event)?);
-        }
         for counter in calls.all.iter_mut().chain(&mut calls.moving) {
             counter.enable()?;
         }
@@ -57,10 +52,13 @@ impl Calls {
     }
 }
 
-fn counters(tasks: &[Task], event: Tracepoint) -> io::Result<Vec<Counter>> {
+fn counters(tasks: &[Task], events: &[Tracepoint]) -> io::Result<Vec<Counter>> {
     let mut counters = Vec::new();
-    for task in tasks {
-        let mut builder = Builder::new(event);
+    let pairs = events
+        .iter()
+        .flat_map(|event| tasks.iter().map(move |task| (event, task)));
+    for (event, task) in pairs {
+        let mut builder = Builder::new(*event);
         builder
             .include_kernel()
             .any_cpu()

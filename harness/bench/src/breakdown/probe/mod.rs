@@ -7,6 +7,7 @@ mod profile;
 mod segments;
 mod symbols;
 mod tasks;
+mod tracepoint;
 
 pub use bpf::Runs;
 pub use calls::Calls;
