@@ -47,7 +47,8 @@ fn compare(repository: &Path, name: &str) -> Result<(usize, Vec<ClaimRow>), Stri
     })?;
     let folder = linked_folder(block)
         .ok_or_else(|| format!("{name}'s claim table links no folder below results/"))?;
-    let results = report::read_all(&repository.join(folder)).map_err(|error| error.to_string())?;
+    let results = report::read_all(&repository.join(folder))
+        .map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
     let held = report::claim_rows_of(&results);
     let table = report::claims_as_table(&held, Format::Markdown);
     let lines = table_lines(block);

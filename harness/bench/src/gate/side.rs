@@ -31,7 +31,7 @@ pub enum SideError {
         said: String,
     },
     /// The file system.
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     Io {
         /// What was being done.
         what: String,

@@ -32,7 +32,7 @@ pub use stall::{StallOptions, Stalled, stall};
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// An arm did not come up, or died.
-    #[error("arm {arm}: {source}")]
+    #[error("arm {arm}")]
     Arm {
         /// The arm.
         arm: String,

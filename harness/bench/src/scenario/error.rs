@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// The file cannot be read.
-    #[error("scenario file {path} cannot be read: {source}")]
+    #[error("scenario file {path} cannot be read")]
     Read {
         /// The file.
         path: PathBuf,

@@ -16,7 +16,7 @@ use super::is_loopback;
 #[non_exhaustive]
 pub enum DescriptionError {
     /// The file cannot be read.
-    #[error("arm description {path} cannot be read: {source}")]
+    #[error("arm description {path} cannot be read")]
     Read {
         /// The file.
         path: PathBuf,
