@@ -19,6 +19,7 @@ pub mod churn;
 pub mod client;
 pub mod desync;
 pub mod finding;
+#[cfg(feature = "peers")]
 pub mod grpc;
 pub mod head;
 pub mod lab;
