@@ -8,4 +8,4 @@ runner=()
 if command -v rustup >/dev/null; then
     runner=(rustup run bpf)
 fi
-exec "${runner[@]}" cargo "$command" --target bpfel-unknown-none --target-dir target/bpf "$@"
+exec "${runner[@]}" cargo "$command" --target bpfel-unknown-none --target-dir "${CARGO_TARGET_DIR:-target}/bpf" "$@"

@@ -6,8 +6,8 @@
 # Versions are in ci/versions.env. The output of the commands it runs goes to .cache/setup.log.
 set -euo pipefail
 
-repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cache=$repo/.cache
+# shellcheck source=ci/place.sh
+source "$(dirname "${BASH_SOURCE[0]}")/place.sh"
 log=$cache/setup.log
 # shellcheck source=ci/versions.env
 source "$repo/ci/versions.env"
@@ -34,6 +34,31 @@ require_machine() {
     [ "$(id -u)" = 0 ] || die "not root: run it again as root (sudo ci/setup.sh)"
 }
 
+# What nothing that is built or installed would change: known now, and not after the build.
+require_kernel() {
+    local release
+    release=$(uname -r)
+    ! older "${release%%[^0-9.]*}" "$KERNEL_MINIMUM" ||
+        die "this kernel is $release and $KERNEL_MINIMUM is needed: install a newer one (apt-get install linux-image-6.12-cloud-amd64) and boot it"
+    [ -r /sys/kernel/btf/vmlinux ] ||
+        die "this kernel does not publish its types (/sys/kernel/btf/vmlinux): boot one with CONFIG_DEBUG_INFO_BTF, as Debian's are"
+    grep -q ' cgroup2 ' /proc/mounts ||
+        die "no cgroup2 file system is mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+    unshare --net --mount true 2>/dev/null ||
+        die "no network and mount namespaces can be made here: use a virtual machine or a privileged container"
+    grep -q '\[none\]' /sys/kernel/security/lockdown 2>/dev/null || [ ! -e /sys/kernel/security/lockdown ] ||
+        die "this kernel is in lockdown ($(cat /sys/kernel/security/lockdown)), which keeps programs from reading it: switch secure boot off"
+}
+
+require_place() {
+    mkdir -p "$cache" "$CARGO_TARGET_DIR" 2>/dev/null ||
+        die "nothing can be written to $work, and nothing to $CARGO_TARGET_DIR: make room there, or set CARGO_TARGET_DIR"
+    runs_programs "$cache" ||
+        die "$cache is on a file system from which no program can be started (noexec): clone to another one"
+    runs_programs "$CARGO_TARGET_DIR" ||
+        die "$CARGO_TARGET_DIR is on a file system from which no program can be started (noexec): set CARGO_TARGET_DIR to another one"
+}
+
 # Called before the first thing is installed; a finished machine may be as full as it likes.
 require_space() {
     local place free
@@ -47,7 +72,7 @@ work_to_do() {
     [ -z "${announced:-}" ] || return 0
     announced=1
     require_space
-    say "installing what is missing; details go to ${log#"$repo"/}"
+    say "installing what is missing; details go to ${log#"$work"/}"
     : >"$log"
 }
 
@@ -160,9 +185,11 @@ install_bpf_linker() {
     *) where=(--root /usr/local) ;; # no rustup: cargo's own folder is not in PATH, and rustc must find its linker there
     esac
     # From /, so that this workspace's .cargo/config.toml has no say.
-    (cd / && PATH=$llvm/bin:$PATH LLVM_PREFIX=$llvm cargo install bpf-linker --version "$BPF_LINKER_VERSION" --force \
+    # Not in /tmp, which may be noexec.
+    (cd / && PATH=$llvm/bin:$PATH LLVM_PREFIX=$llvm CARGO_TARGET_DIR=$cache/bpf-linker cargo install bpf-linker --version "$BPF_LINKER_VERSION" --force \
         --no-default-features --features "llvm-$LLVM_MAJOR" "${where[@]}") >>"$log" 2>&1 ||
         die "bpf-linker could not be built: check that cargo can reach its registry; the reason is at the end of $log"
+    rm -rf "$cache/bpf-linker"
     hash -r
     bpf_linker_fits || die "bpf-linker $BPF_LINKER_VERSION was installed, but $(command -v bpf-linker || echo nothing) comes first in PATH: remove that one"
 }
@@ -173,7 +200,7 @@ has_hash() { [ -f "$1" ] && echo "$2  $1" | sha256sum --check --status; }
 
 install_envoy() {
     local envoy=$cache/envoy/envoy
-    if [ -n "${KMESH_ENVOY:-}" ]; then
+    if [ "${KMESH_ENVOY:-$envoy}" != "$envoy" ]; then
         [ -x "$KMESH_ENVOY" ] || die "KMESH_ENVOY is $KMESH_ENVOY, which is no program: correct it, or unset it to get the pinned Envoy"
         say "Envoy: KMESH_ENVOY=$KMESH_ENVOY is used, unchecked"
         return 0
@@ -216,14 +243,15 @@ install_fortio() {
 
 main() {
     require_machine
-    mkdir -p "$cache"
+    require_kernel
+    require_place
     install_packages
     check_compilers
     link_bpf_toolchain
     install_bpf_linker
     install_envoy
     install_fortio
-    say "ready: rustc $(rustc --version | cut -d' ' -f2), BPF toolchain $(/usr/bin/rustc --version | cut -d' ' -f2) with LLVM $LLVM_MAJOR, $(bpf-linker --version), Envoy ${KMESH_ENVOY:-${cache#"$repo"/}/envoy/envoy}"
+    say "ready: rustc $(rustc --version | cut -d' ' -f2), BPF toolchain $(/usr/bin/rustc --version | cut -d' ' -f2) with LLVM $LLVM_MAJOR, $(bpf-linker --version), Envoy ${KMESH_ENVOY:-${cache#"$work"/}/envoy/envoy}"
 }
 
 main "$@"

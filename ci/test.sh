@@ -3,10 +3,12 @@
 # Root tests that cannot run are failures here, not skips.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=ci/place.sh
+source ci/place.sh
 export CI=true
 ci/setup.sh
 
-step() { printf '\n== %s\n' "$*" >&2; }
+step() { printf '\n== %s (after %d min)\n' "$*" "$((SECONDS / 60))" >&2; }
 
 step "formatting"
 cargo fmt --all --check
@@ -28,10 +30,19 @@ fi
 
 step "binaries"
 cargo build --locked --release --workspace --exclude kmesh-runtime --bins
-export KMESH_BIN_DIR="$PWD/target/release"
+export KMESH_BIN_DIR="$CARGO_TARGET_DIR/release"
 
+# All of them, also after one has failed: one run shows everything.
+status=0
 step "tests"
-cargo test --locked --workspace --exclude kmesh-runtime
+cargo test --locked --no-fail-fast --workspace --exclude kmesh-runtime || status=$?
+
+step "a folder that only root may enter"
+ci/private.sh || status=$?
 
 step "the lab leaves nothing behind"
-target/release/netns-lab doctor
+"$KMESH_BIN_DIR/netns-lab" doctor || status=$?
+
+step "the oldest and the newest kernel"
+ci/kernels.sh --check --seconds 300 6.1 7.3 || status=$?
+exit "$status"
