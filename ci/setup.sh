@@ -46,8 +46,8 @@ require_kernel() {
         die "no cgroup2 file system is mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup"
     unshare --net --mount true 2>/dev/null ||
         die "no network and mount namespaces can be made here: use a virtual machine or a privileged container"
-    grep -q '\[none\]' /sys/kernel/security/lockdown 2>/dev/null || [ ! -e /sys/kernel/security/lockdown ] ||
-        die "this kernel is in lockdown ($(cat /sys/kernel/security/lockdown)), which keeps programs from reading it: switch secure boot off"
+    ! grep -q '\[confidentiality\]' /sys/kernel/security/lockdown 2>/dev/null ||
+        die "this kernel is locked down (confidentiality), which keeps programs from reading its memory: boot it with lockdown=integrity"
 }
 
 require_place() {

@@ -55,6 +55,12 @@ for other in 'release: 1.96.0\nLLVM version: 99.1.0' 'release: 1.85.0\nLLVM vers
     refuses "rustc-web with $words" "$words" \
         in_mounts 'mount --bind "$1" /usr/bin/rustc && bash "$2"' _ "$tmp/rustc" "$here/setup.sh"
 done
+refuses "no cgroup2" "no cgroup2 file system" \
+    in_mounts 'for at in $(awk "\$3 == \"cgroup2\" {print \$2}" /proc/mounts); do umount -l "$at"; done; bash "$1"' _ "$here/setup.sh"
+refuses "no BTF" "does not publish its types" \
+    in_mounts 'mount -t tmpfs tmpfs /sys/kernel/btf && bash "$1"' _ "$here/setup.sh"
+refuses "noexec" "clone to another one" \
+    in_mounts 'mount -t tmpfs -o noexec tmpfs "$2/.cache" && bash "$1"' _ "$here/setup.sh" "$repo"
 refuses "KMESH_ENVOY is wrong" "no program" env KMESH_ENVOY=/nonexistent bash "$here/setup.sh"
 
 start=$(date +%s%N)
