@@ -26,7 +26,7 @@ fi
 shift
 
 root=$(mktemp -d /var/tmp/kmesh-fresh.XXXXXX)
-trap 'umount --recursive --lazy "$root" 2>/dev/null || true; rm -rf --one-file-system "$root"' EXIT
+trap 'for at in proc dev sys run; do umount --recursive --lazy "$root/$at" 2>/dev/null || true; done; rm -rf --one-file-system "$root"' EXIT
 # Where this machine gets its packages from: archive and security.
 own=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' | sort -u | grep -E ' bookworm(-security)?$')
 [ "$(wc -l <<<"$own")" = 2 ] || die "bookworm and bookworm-security must be among the sources in /etc/apt"
