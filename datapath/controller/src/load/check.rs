@@ -60,6 +60,7 @@ fn purpose(program: &str) -> &'static str {
         "msg_client_request" => "sk_msg: per-request routing",
         "msg_server_response" => "sk_msg: same-node responses",
         "skb_upstream_response" => "sk_skb: responses from other nodes",
+        "tc_pod_egress" | "tc_pod_ingress" => "tc: spliced connections",
         _ => "test-run: upstream pools",
     }
 }
