@@ -1,7 +1,7 @@
-//! Which kernels the datapath was tried on: those that `ci/kernels.sh` boots.
+//! Which kernels the datapath was tried on.
 
-/// Series of kernels on which all arms, decisions and streams were tried.
-const TESTED: [&str; 4] = ["6.1", "6.12", "6.18", "7.3"];
+/// Series of kernels on which the project's tests ran with all programs as they are; `ci/kernels.sh` boots more.
+const TESTED: [&str; 1] = ["6.18"];
 
 /// What is known of the kernel with this `release` (`uname -r`): one line.
 pub fn verdict(release: &str) -> String {
@@ -28,27 +28,18 @@ mod tests {
 
     #[test]
     fn a_release_belongs_to_its_series() {
-        for release in [
-            "6.1.0-56-cloud-amd64",
-            "6.12.117+deb12-cloud-amd64",
-            "6.18.44-fc-v669",
-            "7.3.4",
-            "6.1",
-        ] {
+        for release in ["6.18.44-fc-v669", "6.18.15+deb13-cloud-amd64", "6.18"] {
             assert!(is_tested(release), "{release}");
         }
-        for release in ["6.11.2", "6.2.0", "7.30.1", "5.10.262", "61.1", "", "six"] {
+        for release in ["6.1.0-56", "6.180.1", "6.2.0", "7.3.4", "61.8", "", "six"] {
             assert!(!is_tested(release), "{release}");
         }
-        assert_eq!(
-            verdict("6.2.0"),
-            "kernel 6.2.0: not tested (tested: 6.1, 6.12, 6.18, 7.3)"
-        );
-        assert_eq!(verdict("6.12.1"), "kernel 6.12.1: tested");
+        assert_eq!(verdict("6.2.0"), "kernel 6.2.0: not tested (tested: 6.18)");
+        assert_eq!(verdict("6.18.1"), "kernel 6.18.1: tested");
     }
 
     #[test]
-    fn the_tested_series_are_those_that_are_booted() {
+    fn what_is_tested_can_be_booted() {
         let versions = include_str!("../../../../ci/versions.env");
         let kernels = versions
             .split_once("KERNELS=(")
@@ -59,6 +50,8 @@ mod tests {
             .lines()
             .filter_map(|line| line.trim().strip_prefix('"')?.split(' ').next())
             .collect();
-        assert_eq!(booted, TESTED);
+        for series in TESTED {
+            assert!(booted.contains(&series), "{series} is not in {booted:?}");
+        }
     }
 }
