@@ -1,5 +1,4 @@
-//! What the repository promises about itself and no compiler checks: programs that are started are installed, and errors say each cause
-//! once.
+//! What the repository promises about itself and no compiler checks: programs that are started are installed.
 #![expect(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its own functions too"
@@ -122,36 +121,4 @@ fn every_listed_program_is_installed_by_the_set_up() {
             "{program} is in {package}, which ci/versions.env does not install"
         );
     }
-}
-
-/// `#[error("...: {source}")]` with a `#[source]`: whoever prints the chain says it twice.
-fn says_twice(text: &str) -> Vec<String> {
-    let variants = text.split("#[error(").skip(1);
-    variants
-        .filter_map(|variant| {
-            let (message, rest) = variant.split_once(")]")?;
-            let fields = rest.split("#[error(").next()?.split('}').next()?;
-            (message.contains("{source}") && fields.contains("#[source]"))
-                .then(|| message.to_owned())
-        })
-        .collect()
-}
-
-#[test]
-fn errors_say_each_cause_once() {
-    for (path, text) in sources() {
-        if !path.ends_with("bench/tests/house.rs") {
-            assert_eq!(
-                says_twice(&text),
-                Vec::<String>::new(),
-                "{}",
-                path.display()
-            );
-        }
-    }
-    let planted =
-        "#[error(\"a {path}: {source}\")]\nRead {\n path: P,\n #[source]\n source: E,\n },";
-    assert_eq!(says_twice(planted).len(), 1);
-    let sound = "#[error(\"a {path}\")]\nRead {\n path: P,\n #[source]\n source: E,\n },";
-    assert!(says_twice(sound).is_empty());
 }
