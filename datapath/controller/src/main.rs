@@ -1,6 +1,7 @@
 //! `kmeshd`: the node daemon.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +14,8 @@ use kmesh_cli::{need_root, say};
 use kmesh_controller::daemon::{self, Options};
 use kmesh_controller::defence::{Defence, Without};
 use kmesh_controller::load::MapSize;
-use kmesh_controller::load::check::check;
+use kmesh_controller::load::check::{Requirement, VERIFIED_MAX, check};
+use kmesh_controller::load::tested::verdict;
 use kmesh_controller::{guard, log, privilege, supervise};
 use kmesh_probe::client::RUN_DIR;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -211,15 +213,25 @@ fn report(config: Option<PathBuf>) -> Result<u8> {
         .map(|path| kmesh_config::Report::of_files(&[path]))
         .transpose()?;
     let mut met = true;
-    let mut text = String::new();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut text = format!("{}\n", verdict(release.trim()));
     for requirement in check() {
-        let verdict = requirement.failure.as_deref().unwrap_or("ok");
-        met &= requirement.optional || requirement.failure.is_none();
-        writeln!(
-            text,
-            "{:24} {:55} {verdict}",
-            requirement.name, requirement.purpose
-        )?;
+        let Requirement {
+            name,
+            purpose,
+            optional,
+            verified,
+            failure,
+        } = requirement;
+        met &= optional || failure.is_none();
+        let outcome = match (failure, verified) {
+            (Some(failure), _) => failure,
+            (None, Some(verified)) => {
+                format!("ok, {verified} of at most {VERIFIED_MAX} instructions verified")
+            }
+            (None, None) => "ok".to_owned(),
+        };
+        writeln!(text, "{name:24} {purpose:55} {outcome}")?;
     }
     let mut refused = false;
     if let Some(report) = resources {
