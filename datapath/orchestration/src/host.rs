@@ -72,7 +72,6 @@ impl<const N: usize> Body for Backward<'_, N> {
     #[inline(always)]
     fn run(&mut self, _: u32) -> bool {
         let begin = self.head.host_at;
-        at = forget::<N>(at);
         for _ in 0..RUN {
             let (here, at) = (read(&self.head.walk.node), read(&self.head.walk.at));
             if at <= begin || here == DEAD {
