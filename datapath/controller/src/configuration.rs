@@ -76,7 +76,7 @@ impl Configuration {
         let own = Arc::clone(self);
         let compiled = tokio::task::spawn_blocking(move || own.compile(number)).await;
         let Some(generation) = compiled.context("the compiler failed")?? else {
-            info!(config = %self.path.display(), "read again: nothing changed");
+            info!(config = %self.source, "read again: nothing changed");
             return Ok(());
         };
         let endpoints = &generation.names.endpoints;
