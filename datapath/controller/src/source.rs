@@ -40,7 +40,7 @@ pub enum Source {
     /// See [`Origin::File`].
     File(PathBuf),
     /// See [`Origin::ControlPlane`].
-    ControlPlane(ControlPlane),
+    ControlPlane(Box<ControlPlane>),
 }
 
 /// Says when a source changed.
@@ -60,7 +60,7 @@ impl Source {
         Ok(match origin {
             Origin::File(path) => Self::File(path.clone()),
             Origin::ControlPlane(settings) => {
-                Self::ControlPlane(ControlPlane::new(settings.clone())?)
+                Self::ControlPlane(Box::new(ControlPlane::new(settings.clone())?))
             }
         })
     }
@@ -131,7 +131,7 @@ impl Changes {
             Self::ControlPlane(served) => {
                 if served.changed().await.is_err() {
                     // The source is gone, and the daemon with it.
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             }
         }

@@ -28,11 +28,12 @@ const REQUESTS: usize = 1_200;
 /// How many of them may get the circuit breaker's 503.
 const REFUSED: usize = REQUESTS - 1_024;
 
-/// Lets this process, and the agents it starts, have a descriptor per connection.
+/// Lets this process, and what it starts, have enough descriptors: the daemon keeps half of its own for other things than anchored
+/// connections, and one pod alone gets half of the rest.
 fn allow_descriptors() {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let most = most.max(4 * CONNECTIONS as u64 + 1_000);
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
-    assert!(most as usize > CONNECTIONS + 1_000, "{most} descriptors");
 }
 
 #[test]
