@@ -272,4 +272,44 @@ mod tests {
         );
         assert_eq!(trees.len(), 3);
     }
+
+    /// What a pod is served while the cluster's endpoint is at this port.
+    fn served_at(port: u16) -> Snapshot {
+        let mut world = World::default();
+        let eds = json!({ "eds_config": { "ads": {}, "resource_api_version": "V3" } });
+        let cluster = json!({ "name": "c", "type": "EDS", "connect_timeout": "1s", "eds_cluster_config": eds });
+        let address = json!({ "socket_address": { "address": "192.0.2.1", "port_value": port } });
+        let endpoints = json!({ "cluster_name": "c", "endpoints": [
+            { "lb_endpoints": [{ "endpoint": { "address": address } }] },
+        ] });
+        world.put_json(kmesh_xds::Kind::Cluster, &cluster).unwrap();
+        world
+            .put_json(kmesh_xds::Kind::Endpoints, &endpoints)
+            .unwrap();
+        let mut link = Link::new(Protocol::Delta, world);
+        link.connect();
+        link.snapshots.last().unwrap().clone()
+    }
+
+    #[test]
+    fn a_change_that_reaches_one_pod_first_holds_once_it_has_reached_all() {
+        let [before, after] = [1, 2].map(served_at);
+        let mut store = kmesh_config::Store::default();
+        let mut identities = kmesh_config::Identities::default();
+        let mut trees = Trees::new();
+        let turns = [
+            (&before, &before, 1),
+            (&after, &before, 1),
+            (&after, &after, 2),
+        ];
+        for (one, other, port) in turns {
+            let pods = [("a", one), ("b", other)];
+            let pods = pods.map(|(pod, snapshot)| (pod.to_owned(), snapshot.clone()));
+            store.replace("test", union(&pods, &mut trees));
+            let applied = store.apply(&mut identities, kmesh_config::Classes::default());
+            let endpoints = applied.unwrap().config.clusters.remove(0).endpoints;
+            let ports: Vec<u16> = endpoints.iter().map(std::net::SocketAddr::port).collect();
+            assert_eq!(ports, [port]);
+        }
+    }
 }

@@ -96,7 +96,7 @@ impl Source {
                 let text =
                     String::from_utf8(text).with_context(|| format!("{origin} is not UTF-8"))?;
                 let tree = kmesh_config::resource::tree(&text, &origin)?;
-                Ok(Document::of(&origin, &tree))
+                whole(Document::of(&origin, &tree))
             }
             Self::ControlPlane(plane) => Ok(Document {
                 resources: plane.resources(),
@@ -112,6 +112,20 @@ impl Source {
             Self::ControlPlane(plane) => plane.complaints(),
         }
     }
+}
+
+/// A document that holds no resource because of a mistake of its own is none: what was in force is not given up for it.
+fn whole(mut document: Document) -> Result<Document> {
+    if document.resources.is_empty() {
+        let refused = document
+            .answers
+            .iter_mut()
+            .flat_map(|answer| answer.refused.drain(..));
+        if let Some(error) = refused.into_iter().next() {
+            return Err(error.into());
+        }
+    }
+    Ok(document)
 }
 
 impl fmt::Display for Source {

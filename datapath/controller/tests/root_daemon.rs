@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use kmesh_controller::privilege;
 use kmesh_probe::client::{RUN_DIR, socket};
+use lab::config::cluster;
 use lab::load::{Kind, load};
 use lab::{Daemon, LOCAL, Mesh, SERVERS, eventually, root};
 use nix::sys::signal::{Signal, kill};
@@ -66,8 +67,12 @@ fn mend(mesh: &Mesh, number: u64) {
     if path.is_dir() {
         fs::remove_dir(&path).unwrap();
     }
-    let default = if number % 2 == 0 { "canary" } else { "stable" };
-    mesh.configure(&mesh.resources_with(default));
+    let mut resources = mesh.standard();
+    let clusters = resources["static_resources"]["clusters"].as_array_mut();
+    clusters
+        .unwrap()
+        .push(cluster(&format!("spare-{number}"), &[]));
+    mesh.configure(&resources);
 }
 
 /// What may stand where the configuration should, and what the refusal says.

@@ -100,7 +100,10 @@ fn reaches(mesh: &Mesh, server: &str) {
         let answer = client.get("/", "");
         (answer.status == 200 && answer.server() == server)
             .then_some(())
-            .ok_or(format!("{answer:?}"))
+            .ok_or_else(|| {
+                let log = std::fs::read_to_string(mesh.log_path()).unwrap();
+                format!("{answer:?}\n{log}")
+            })
     });
 }
 
