@@ -27,7 +27,18 @@ mod tests {
         let good = [
             (
                 Kind::Listener,
-                json!({ "name": "l", "address": { "socket_address": { "address": "192.0.2.1", "port_value": 80 } } }),
+                json!({
+                    "name": "l",
+                    "address": { "socket_address": { "address": "192.0.2.1", "port_value": 80 } },
+                    "filter_chains": [{ "filters": [{
+                        "name": "envoy.filters.network.tcp_proxy",
+                        "typed_config": {
+                            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                            "stat_prefix": "t",
+                            "cluster": "not here yet",
+                        },
+                    }] }],
+                }),
             ),
             (
                 Kind::Cluster,
