@@ -38,7 +38,7 @@ enum Command {
         #[arg(long, required_unless_present = "xds", conflicts_with = "xds")]
         config: Option<PathBuf>,
         #[command(flatten)]
-        control_plane: ControlPlane,
+        control_plane: Box<ControlPlane>,
         /// JSON list of pods: name, netns (path), cgroup (path), and identity, if a control plane is to be asked on their behalf. Followed
         /// when it changes.
         #[arg(long)]

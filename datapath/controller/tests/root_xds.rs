@@ -94,10 +94,10 @@ fn follow(mesh: &mut Mesh, server: &Server, protocol: &str) {
     }
 }
 
+/// Each time by a connection of its own: one route to one endpoint is decided on when a connection is made.
 fn reaches(mesh: &Mesh, server: &str) {
-    let mut client = mesh.connect();
     eventually("requests go where the control plane says", || {
-        let answer = client.get("/", "");
+        let answer = mesh.connect().get("/", "");
         (answer.status == 200 && answer.server() == server)
             .then_some(())
             .ok_or_else(|| {
