@@ -17,7 +17,7 @@ use kmesh_probe::status::Share;
 use lab::agent::{Agent, agent};
 use lab::http::{Client, get};
 use lab::{HTTP_PORT, LOCAL, Mesh, RAW_PORT, SERVERS, WEB, eventually, root, tool};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The defences of an upstream's identity.
 const IDENTITY: [&str; 2] = ["namespace", "sequences"];
@@ -27,7 +27,13 @@ const ROOM: usize = 64;
 /// The usual mesh, with these arguments for the daemon.
 fn mesh(test: &str, arguments: &[&str]) -> Mesh {
     let mut mesh = Mesh::bare(test);
-    mesh.configure(&mesh.standard());
+    let mut standard = mesh.standard();
+    let clusters = &mut standard["static_resources"]["clusters"];
+    for cluster in clusters.as_array_mut().unwrap() {
+        // A connection to a server whose queue is full comes about with its third packet, or with its fourth.
+        cluster["connect_timeout"] = json!("30s");
+    }
+    mesh.configure(&standard);
     mesh.enrol(&LOCAL);
     mesh.start_with(arguments);
     for server in SERVERS {
@@ -173,7 +179,15 @@ fn stolen(test: &str, who: &str, path: &str, off: &[&str]) -> usize {
     let _filler = full.serve();
     let answers =
         std::iter::once(client.receive(false)).chain((0..50).map(|_| client.get("/raw", "")));
-    let stolen = answers.filter(|answer| answer.server() != "s3").count();
+    let stolen = answers.filter(|answer| match answer.server() {
+        "thief" => true,
+        "s3" => false,
+        _ => panic!(
+            "{who} {path} without {off:?}: neither answered: {answer:?}, {}",
+            mesh.status()
+        ),
+    });
+    let stolen = stolen.count();
     let status = mesh.status();
     assert!(status.leases.violations.is_empty(), "{status}");
     stolen
@@ -195,11 +209,9 @@ fn an_upstream_belongs_to_nobody_who_only_has_its_addresses() {
             "without {off}"
         );
     }
-    let taken = stolen("thief", "nobody", "shortcut", &IDENTITY);
-    assert!(
-        taken > 40,
-        "without its defences the attack succeeds: {taken}"
-    );
+    // The victim's own connection comes about as well, and who of the two is asked from then on is a race.
+    let succeeds = (0..5).any(|_| stolen("thief", "nobody", "shortcut", &IDENTITY) > 0);
+    assert!(succeeds, "without its defences the attack succeeds");
 }
 
 fn share(mesh: &Mesh, pod: &str) -> Share {
