@@ -9,8 +9,8 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -31,18 +31,17 @@ static LOG: OnceLock<Log> = OnceLock::new();
 /// A log and its thread.
 #[derive(Clone)]
 struct Log {
-    messages: SyncSender<Message>,
+    lines: SyncSender<Vec<u8>>,
     counts: Arc<Counts>,
-}
-
-enum Message {
-    Line(Vec<u8>),
-    /// Everything before has been written, or not.
-    Written(std::sync::mpsc::Sender<()>),
 }
 
 #[derive(Default)]
 struct Counts {
+    /// Those that found room.
+    queued: AtomicU64,
+    /// Those of them that the thread has done with, and who waits for that.
+    done: Mutex<u64>,
+    progress: Condvar,
     written: AtomicU64,
     /// There was no room for them.
     dropped: AtomicU64,
@@ -55,13 +54,13 @@ struct Counts {
 impl Log {
     /// A log that writes to `out`.
     fn begin(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let (messages, queue) = sync_channel(LINES_MAX);
+        let (lines, queue) = sync_channel(LINES_MAX);
         let counts = Arc::<Counts>::default();
         let counted = Arc::clone(&counts);
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || write(out, &queue, &counted))?;
-        Ok(Self { messages, counts })
+        Ok(Self { lines, counts })
     }
 
     fn line(&self, line: &[u8]) {
@@ -70,19 +69,20 @@ impl Log {
             line.truncate(LINE_MAX);
             line.push(b'\n');
         }
-        // The thread lives as long as this.
-        if let Err(TrySendError::Full(_)) = self.messages.try_send(Message::Line(line)) {
-            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        let counted = match self.lines.try_send(line) {
+            Ok(()) => &self.counts.queued,
+            // The thread lives as long as this: it is full.
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => &self.counts.dropped,
+        };
+        counted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until what was said so far has been written, but not longer than `patience`.
     fn flush(&self, patience: Duration) {
-        let (written, wait) = channel();
-        if self.messages.try_send(Message::Written(written)).is_ok() {
-            // Whether or not: there is nobody to tell.
-            let _ = wait.recv_timeout(patience);
-        }
+        let queued = self.counts.queued.load(Ordering::Relaxed);
+        let done = lock(&self.counts.done);
+        // Whether or not: there is nobody to tell.
+        let _ = (self.counts.progress).wait_timeout_while(done, patience, |done| *done < queued);
     }
 
     fn counts(&self) -> LogCounts {
@@ -92,24 +92,15 @@ impl Log {
             written: of(&counts.written),
             dropped: of(&counts.dropped),
             failed: of(&counts.failed),
-            error: (counts.error.lock())
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            error: lock(&counts.error).clone(),
         }
     }
 }
 
 /// Writes what comes, and how many lines did not come.
-fn write(mut out: impl Write, queue: &Receiver<Message>, counts: &Counts) {
+fn write(mut out: impl Write, queue: &Receiver<Vec<u8>>, counts: &Counts) {
     let mut told = 0;
-    for message in queue {
-        let line = match message {
-            Message::Line(line) => line,
-            Message::Written(written) => {
-                let _ = written.send(());
-                continue;
-            }
-        };
+    for line in queue {
         let dropped = counts.dropped.load(Ordering::Relaxed);
         let mut outcome = Ok(());
         if dropped > told {
@@ -122,11 +113,17 @@ fn write(mut out: impl Write, queue: &Receiver<Message>, counts: &Counts) {
             }
             Err(error) => {
                 counts.failed.fetch_add(1, Ordering::Relaxed);
-                let mut last = counts.error.lock().unwrap_or_else(PoisonError::into_inner);
-                *last = Some(error.to_string());
+                *lock(&counts.error) = Some(error.to_string());
             }
         }
+        *lock(&counts.done) += 1;
+        counts.progress.notify_all();
     }
+}
+
+/// What a mutex holds: each of these is whole between any two steps, also of a thread that panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where a line goes.
@@ -215,15 +212,21 @@ mod tests {
             reader.read_to_string(&mut text).unwrap();
             text
         });
+        // Also of a full queue.
         log.flush(Duration::from_secs(20));
+        assert_eq!(log.counts().written + counts.dropped, lines);
         log.line(b"last\n");
         log.flush(Duration::from_secs(20));
         let counts = log.counts();
         assert_eq!(counts.written + counts.dropped, lines + 1);
         drop(log);
         let text = reading.join().unwrap();
-        let told = format!("{} lines of the log were dropped here\n", counts.dropped);
-        assert!(text.contains(&told) && text.ends_with("last\n"));
+        let told = text.lines().filter_map(|line| {
+            let (count, rest) = line.split_once(' ')?;
+            (rest == "lines of the log were dropped here").then(|| count.parse::<u64>().unwrap())
+        });
+        assert_eq!(told.sum::<u64>(), counts.dropped);
+        assert!(text.ends_with("last\n"));
     }
 
     #[test]
