@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 use super::anchor::{Anchor, HEAD_MAX};
 use super::front::Gate;
 use super::listening::{is_listening, listen_again};
+use super::peek::peek;
 use super::plan::options;
 use super::serve::Session;
 use super::sniff::sniff;
@@ -223,21 +224,13 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Whether the client begins as HTTP/2 clients do that know what they talk to (RFC 9113 section 3.4). Reads nothing.
 async fn begins_with_preface(socket: &TcpStream) -> bool {
-    /// A client that sends the preface in pieces is rare, and the rest is near.
-    const POLL: Duration = Duration::from_millis(1);
     let mut begin = [0; PREFACE.len()];
-    loop {
-        match socket.peek(&mut begin).await {
-            Ok(count) if count > 0 && PREFACE.starts_with(&begin[..count]) => {
-                if count == PREFACE.len() {
-                    return true;
-                }
-                tokio::time::sleep(POLL).await;
-            }
-            // The HTTP/1.1 server sees the same end or error and knows what to do.
-            _ => return false,
-        }
-    }
+    let decide = |begin: &[u8]| {
+        let may = PREFACE.starts_with(begin);
+        (!may || begin.len() == PREFACE.len()).then_some(may)
+    };
+    // Of an end or an error the HTTP/1.1 server sees the same and knows what to do.
+    (peek(socket, &mut begin, decide).await).unwrap_or(false)
 }
 
 fn stream(session: &Session) -> Stream {

@@ -11,23 +11,24 @@ use http::header::{CONNECTION, COOKIE, HOST, HeaderValue, UPGRADE};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode, Uri, Version};
-use kmesh_config::policy::{Fault, HttpOptions, PathOptions, RoutePolicy, Share};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use kmesh_config::policy::{Fault, RoutePolicy, Share};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::anchor::Anchor;
+use super::arrive::arrive;
 use super::body::{Answer, Reader, Tape};
 use super::cors::{self, Crossing};
 use super::exchange::{After, Carrier, Failure, Outgoing, Target, send};
 use super::front::{Orders, Rejection};
 use super::headers::{change_request, change_response, strip_hop_by_hop};
 use super::mirror;
-use super::normal::{Normal, normal};
 use super::phrase;
 use super::plan::{Plan, options, plan};
 use super::relay::queued;
-use super::reply::{Reply, TIMEOUT, is_grpc};
+use super::reply::{Reply, is_grpc};
 use super::retry::Tries;
+use super::time::{out_of_time, time_limit};
 use super::upgrade::Switched;
 use crate::node::Node;
 use crate::pods::Pod;
@@ -286,132 +287,6 @@ impl Session {
             }
         }
     }
-}
-
-/// The time limit of a request: the route's, or for gRPC the one that it asks for itself, if the route says how long that may be.
-fn time_limit(policy: &RoutePolicy, headers: &http::HeaderMap) -> Option<Duration> {
-    let Some(most) = policy.grpc_timeout_max.filter(|_| is_grpc(headers)) else {
-        return policy.timeout;
-    };
-    let asked = headers
-        .get("grpc-timeout")
-        .and_then(|text| grpc_timeout(text.as_bytes()));
-    let most = Some(most).filter(|most| !most.is_zero());
-    match (asked, most) {
-        (Some(asked), Some(most)) => Some(asked.min(most)),
-        (asked, most) => asked.or(most),
-    }
-}
-
-/// The value of a `grpc-timeout` header: up to eight digits and a unit. `None` if it is none, or no limit.
-fn grpc_timeout(text: &[u8]) -> Option<Duration> {
-    let (unit, digits) = text.split_last()?;
-    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    let limit = match unit {
-        b'H' => Duration::from_secs(number * 3600),
-        b'M' => Duration::from_secs(number * 60),
-        b'S' => Duration::from_secs(number),
-        b'm' => Duration::from_millis(number),
-        b'u' => Duration::from_micros(number),
-        b'n' => Duration::from_nanos(number),
-        _ => return None,
-    };
-    (digits.len() <= 8 && !limit.is_zero()).then_some(limit)
-}
-
-/// Waits until one of the route's time limits is over; Envoy's reply then.
-async fn out_of_time(
-    policy: &RoutePolicy,
-    timeout: Option<Duration>,
-    tape: &Tape,
-    begun: Instant,
-) -> Reply {
-    async fn or_never(limited: Option<impl Future<Output = ()>>) {
-        match limited {
-            Some(limited) => limited.await,
-            None => std::future::pending().await,
-        }
-    }
-    let timeout = timeout.map(async |limit| sleep_until(tape.ended().await + limit).await);
-    let duration = policy.max_duration.map(|limit| sleep_until(begun + limit));
-    let idle = policy.idle_timeout.map(|patience| tape.is_still(patience));
-    let text = tokio::select! {
-        () = or_never(timeout) => return Reply::new(StatusCode::GATEWAY_TIMEOUT, TIMEOUT),
-        () = or_never(duration) => "downstream duration timeout",
-        () = or_never(idle) => "stream timeout",
-    };
-    // Whose fault it is depends on who was waited for.
-    let status = match tape.ended_at() {
-        Some(_) => StatusCode::GATEWAY_TIMEOUT,
-        None => StatusCode::REQUEST_TIMEOUT,
-    };
-    Reply::new(status, text)
-}
-
-/// Does to an arriving request what its listener asks for before routes are looked at.
-///
-/// # Errors
-/// The reply, if it gets no further.
-fn arrive(
-    request: &mut Request<Incoming>,
-    options: &HttpOptions,
-    client: IpAddr,
-) -> Result<(), Reply> {
-    let bad = || Reply::new(StatusCode::BAD_REQUEST, "");
-    if options.paths != PathOptions::default() {
-        let target = request
-            .uri()
-            .path_and_query()
-            .map_or("/", |target| target.as_str());
-        match normal(target, options.paths) {
-            Normal::Refused => return Err(bad()),
-            Normal::Redirect(target) => {
-                let mut reply = Reply::new(StatusCode::TEMPORARY_REDIRECT, "");
-                reply.location = Some(target);
-                return Err(reply);
-            }
-            Normal::Target(new) if new != target => {
-                let mut parts = request.uri().clone().into_parts();
-                parts.path_and_query = Some(new.parse().map_err(|_| bad())?);
-                *request.uri_mut() = Uri::from_parts(parts).map_err(|_| bad())?;
-            }
-            Normal::Target(_) => {}
-        }
-    }
-    let headers = request.headers_mut();
-    if options.forwarded_for {
-        let earlier = headers
-            .get_all(FORWARDED_FOR)
-            .iter()
-            .map(HeaderValue::as_bytes);
-        let own = client.to_string();
-        let all: Vec<&[u8]> = earlier.chain([own.as_bytes()]).collect();
-        let all = HeaderValue::from_bytes(&all.join(&b","[..])).map_err(|_| bad())?;
-        headers.insert(FORWARDED_FOR, all);
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if options.request_id && !headers.contains_key(REQUEST_ID) {
-        let id = HeaderValue::from_str(&random_id()).map_err(|_| bad())?;
-        headers.insert(REQUEST_ID, id);
-    }
-    Ok(())
-}
-
-const FORWARDED_FOR: &str = "x-forwarded-for";
-const FORWARDED_PROTO: &str = "x-forwarded-proto";
-const REQUEST_ID: &str = "x-request-id";
-
-/// A random UUID (RFC 9562 section 5.4).
-fn random_id() -> String {
-    let [a, b, c, d] = rand::random::<[u32; 4]>();
-    let (b, c) = (b & 0xffff_0fff | 0x4000, c & 0x3fff_ffff | 0x8000_0000);
-    format!(
-        "{a:08x}-{:04x}-{:04x}-{:04x}-{:04x}{d:08x}",
-        b >> 16,
-        b & 0xffff,
-        c >> 16,
-        c & 0xffff
-    )
 }
 
 /// The request's head as upstreams get it, besides what depends on their protocol.

@@ -2,12 +2,11 @@
 //!
 //! As Envoy's `tls_inspector` and `http_inspector`: nothing is read, the bytes are looked at until they decide.
 
-use std::time::Duration;
-
 use kmesh_config::model::Seen;
 use tokio::net::TcpStream;
 
 use super::accept::PREFACE;
+use super::peek::peek;
 
 /// Most bytes that are looked at; what has not decided by then is none of what is looked for.
 const MOST: usize = 16 * 1024;
@@ -23,20 +22,12 @@ enum Judgement {
 
 /// Looks at a connection's first bytes; `None` if it ends before they decide.
 pub(super) async fn sniff(socket: &TcpStream) -> Option<Seen> {
-    /// A client whose first line comes in pieces is rare, and the rest is near.
-    const POLL: Duration = Duration::from_millis(1);
     let mut bytes = vec![0; MOST];
-    loop {
-        let count = socket.peek(&mut bytes).await.ok()?;
-        if count == 0 {
-            return None;
-        }
-        match judge(&bytes[..count]) {
-            Judgement::Seen(seen) => return Some(seen),
-            Judgement::More if count == MOST => return Some(Seen::default()),
-            Judgement::More => tokio::time::sleep(POLL).await,
-        }
-    }
+    let decide = |bytes: &[u8]| match judge(bytes) {
+        Judgement::Seen(seen) => Some(seen),
+        Judgement::More => (bytes.len() == MOST).then(Seen::default),
+    };
+    peek(socket, &mut bytes, decide).await
 }
 
 fn judge(bytes: &[u8]) -> Judgement {
