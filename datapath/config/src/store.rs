@@ -2,6 +2,7 @@
 //!
 //! One owner, no I/O: whoever has a source tells it what came, and gets what is to be applied.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -44,15 +45,17 @@ impl Store {
     /// Takes these resources for all there are; `origin` names them in messages. Names are unique within a kind.
     pub fn replace(&mut self, origin: &str, resources: Vec<Resource>) {
         origin.clone_into(&mut self.origin);
-        let mut before = std::mem::take(&mut self.held);
+        let before = std::mem::take(&mut self.held).into_iter();
+        let before = before.map(|held| ((held.newest.kind, held.newest.name), held.good));
+        let mut before: HashMap<(Kind, String), Option<Arc<Value>>> = before.collect();
         self.held = resources
             .into_iter()
             .map(|newest| {
-                let same = before
-                    .iter_mut()
-                    .find(|held| held.is(newest.kind, &newest.name));
-                let good = same.and_then(|held| held.good.take());
-                Held { newest, good }
+                let good = before.remove(&(newest.kind, newest.name.clone()));
+                Held {
+                    good: good.flatten(),
+                    newest,
+                }
             })
             .collect();
     }
