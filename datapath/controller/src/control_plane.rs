@@ -36,7 +36,7 @@ struct Stream {
     teller: AbortHandle,
 }
 
-type Name = (&'static str, String);
+type Name = (kmesh_xds::Kind, String);
 type Trees = BTreeMap<Name, (Arc<kmesh_xds::Resource>, Resource)>;
 
 impl ControlPlane {
@@ -157,16 +157,17 @@ impl Drop for Stream {
 
 /// What all pods are served, each name once; `trees` is what was read of them before, and becomes what is read now.
 fn union(snapshots: &[(String, Snapshot)], trees: &mut Trees) -> Vec<Resource> {
-    let mut named: BTreeMap<Name, Vec<(&str, Arc<kmesh_xds::Resource>)>> = BTreeMap::new();
+    let mut named: BTreeMap<Name, Vec<(&str, &Arc<kmesh_xds::Resource>)>> = BTreeMap::new();
     for (pod, snapshot) in snapshots {
-        for (name, resource) in served(snapshot) {
-            named.entry(name).or_default().push((pod, resource));
+        for (kind, name, resource) in snapshot.served() {
+            let served = named.entry((kind, name.to_owned())).or_default();
+            served.push((pod, resource));
         }
     }
     let mut before = std::mem::take(trees);
     let mut resources = Vec::with_capacity(named.len());
     for (name, served) in named {
-        let (first, newest) = &served[0];
+        let (first, newest) = served[0];
         let known = before.remove(&name);
         let known = known.filter(|(read, _)| Arc::ptr_eq(read, newest));
         let Some(tree) = known.map(|(_, tree)| tree).or_else(|| tree(newest)) else {
@@ -181,22 +182,6 @@ fn union(snapshots: &[(String, Snapshot)], trees: &mut Trees) -> Vec<Resource> {
         resources.push(resource);
     }
     resources
-}
-
-/// What a pod is served by name: what is in force, and what is refused without a former version, which has to be refused here too.
-fn served(snapshot: &Snapshot) -> impl Iterator<Item = (Name, Arc<kmesh_xds::Resource>)> {
-    let refused = snapshot.refused().iter().filter_map(|refusal| {
-        let served = refusal.served.as_ref().filter(|_| !refusal.replaced)?;
-        Some((
-            (refusal.kind.type_url(), refusal.name.clone()),
-            Arc::clone(served),
-        ))
-    });
-    let in_force = kmesh_xds::Kind::ALL.into_iter().flat_map(|kind| {
-        let all = snapshot.resources(kind).iter();
-        all.map(move |(name, held)| ((kind.type_url(), name.clone()), Arc::clone(&held.resource)))
-    });
-    in_force.chain(refused)
 }
 
 fn tree(resource: &kmesh_xds::Resource) -> Option<Resource> {

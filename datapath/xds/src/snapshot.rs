@@ -51,38 +51,21 @@ impl Snapshot {
         &self.refused
     }
 
-    /// Every resource as the configuration reader takes it: type URL, name, version, tree.
-    pub fn trees(&self) -> impl Iterator<Item = (&'static str, &str, &str, Value)> {
-        Kind::ALL.into_iter().flat_map(|kind| {
-            self.resources(kind).iter().map(move |(name, held)| {
-                (
-                    kind.type_url(),
-                    name.as_str(),
-                    held.version.as_str(),
-                    held.resource.tree(),
-                )
-            })
-        })
+    /// What is in force by type and name, and what is refused and has no former version in force: what that would have answered for is to be
+    /// refused, too.
+    pub fn served(&self) -> impl Iterator<Item = (Kind, &str, &Arc<Resource>)> {
+        let in_force = Kind::ALL.into_iter().flat_map(|kind| {
+            let held = self.resources(kind).iter();
+            held.map(move |(name, held)| (kind, name.as_str(), &held.resource))
+        });
+        let refused = self.refused.iter().filter_map(|refusal| {
+            let served = refusal.served.as_ref().filter(|_| !refusal.replaced)?;
+            Some((refusal.kind, refusal.name.as_str(), served))
+        });
+        in_force.chain(refused)
     }
 
-    /// The resources that are refused and have no former version in force, in the same form: what they would have answered
-    /// for is to be refused.
-    pub fn refused_trees(&self) -> impl Iterator<Item = (&'static str, &str, &str, Value)> {
-        self.refused
-            .iter()
-            .filter(|refusal| !refusal.replaced)
-            .filter_map(|refusal| {
-                let served = refusal.served.as_ref()?;
-                Some((
-                    refusal.kind.type_url(),
-                    refusal.name.as_str(),
-                    refusal.version.as_str(),
-                    served.tree(),
-                ))
-            })
-    }
-
-    /// The same as one static file: `listeners` with their routes, `clusters` with their endpoints. Routes and endpoints
+    /// What is in force as one static file: `listeners` with their routes, `clusters` with their endpoints. Routes and endpoints
     /// that are absent are empty ones, as in Envoy, and each cluster of type EDS becomes a `STATIC` one.
     pub fn document(&self) -> Value {
         let listeners = self.resources(Kind::Listener).values().map(|held| {
