@@ -1,6 +1,6 @@
 //! `kmeshd check`: what this kernel allows, and why not.
 
-use std::fs;
+use std::{fmt, fs};
 
 use super::btf::Offsets;
 use super::{LoadError, PROGRAMS, load_program, object};
@@ -18,6 +18,20 @@ pub struct Requirement {
     pub optional: bool,
     /// Why it is not met; `None` if it is.
     pub failure: Option<String>,
+}
+
+impl Requirement {
+    /// Whether the daemon can do with what is here.
+    pub fn met(&self) -> bool {
+        self.optional || self.failure.is_none()
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = self.failure.as_deref().unwrap_or("ok");
+        write!(f, "{:24} {:55} {verdict}", self.name, self.purpose)
+    }
 }
 
 /// Tries every hook and map on this kernel; loads programs but attaches nothing.
