@@ -73,7 +73,10 @@ pub(crate) fn show(command: Command) -> Command {
             let help = argument.get_help().cloned().unwrap_or_default();
             let help = format!("{help} [{range}]");
             // A number below the range is refused by it, not as a flag that does not exist.
-            argument.help(help).allow_negative_numbers(true)
+            argument
+                .help(help)
+                .hide_possible_values(true)
+                .allow_negative_numbers(true)
         })
         .mut_subcommands(show)
 }
@@ -109,6 +112,7 @@ mod tests {
     fn the_help_shows_the_range_and_no_shell_offers_it() {
         let help = command().render_help().to_string();
         assert!(help.contains("How far [0.5..=9]"), "{help}");
+        assert!(!help.contains("possible values"), "{help}");
         let mut script = Vec::new();
         clap_complete::generate(
             clap_complete::Shell::Bash,
