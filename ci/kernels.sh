@@ -68,7 +68,7 @@ for name in "${names[@]}"; do
     line=
     for known in "${KERNELS[@]}"; do [ "${known%% *}" != "$name" ] || line=$known; done
     [ -n "$line" ] || die 4 "no kernel named $name in ci/versions.env: it has $(printf '%s ' "${KERNELS[@]%% *}")"
-    read -r _ suite pinned <<<"$line"
+    read -r _ suite pinned ceiling <<<"$line"
     version=$(fetch_kernel "$name" "$suite" "$pinned") || {
         say "$name: not fetched; the reason is at the end of ${store#"$work"/}/log"
         status=3

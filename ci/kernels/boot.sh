@@ -1,4 +1,4 @@
-# Booting one kernel; sourced by ci/kernels.sh, which sets $store and $repo.
+# Booting one kernel; sourced by ci/kernels.sh, which sets $store, $repo and $ceiling.
 # shellcheck shell=bash disable=SC2154
 
 # make_initrd KERNEL OUT BIN COMMAND...: busybox, the modules that the shared root needs, and what to do.
@@ -16,7 +16,7 @@ make_initrd() {
         for module in virtio_pci virtiofs overlay; do add_module "$modules" "$module" "$at/modules"; done
     fi
     # The repository has to be at its own path in the guest, whatever that is: its programs know it.
-    printf 'repo=%q\nmodules=%q\nbin=%q\ncommand=(%s)\n' "$repo" "$modules" "$3" "$(printf '%q ' "${@:4}")" >"$at/job.env"
+    printf 'repo=%q\nmodules=%q\nceiling=%q\nbin=%q\ncommand=(%s)\n' "$repo" "$modules" "$ceiling" "$3" "$(printf '%q ' "${@:4}")" >"$at/job.env"
     (cd "$at" && find . | "$store/busybox" cpio -o -H newc 2>/dev/null | gzip -1) >"$out"
     rm -rf "$at"
 }

@@ -9,7 +9,7 @@ release=$(uname -r)
 mkdir -p "/usr/lib/modules/$release" 2>/dev/null && mount --bind "$modules" "/usr/lib/modules/$release"
 echo +cpu +memory +pids >/sys/fs/cgroup/cgroup.subtree_control
 hostname guest
-export KMESH_BIN_DIR=$bin
+export KMESH_BIN_DIR=$bin CEILING=$ceiling
 cd "$repo" || exit 1
 case ${command[0]} in
 run) bash -c "${command[1]}" ;;

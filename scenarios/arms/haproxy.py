@@ -160,7 +160,11 @@ def client(config, first):
         if kind == "Http":
             what = f"listener {listener['name']}"
             only(content, what, "name", "virtual_hosts", "options")
-            options = only(content.get("options", {}), what, "codec")
+            options = only(content.get("options", {}), what, "codec", "validate_clusters", "paths")
+            paths = dict(options.get("paths", {}))
+            if paths.get("escaped_slashes") == "Keep":
+                del paths["escaped_slashes"]
+            only(paths, f"{what}: paths")
             if options.get("codec", "Auto") == "Http2":
                 raise Refused(f"{what}: HTTP/2")
             http_frontend(content, out)

@@ -9,6 +9,7 @@
 //! alone. The [`Store`] keeps the last good version of each. The compiler lowers the model to an [`kmesh_api::Image`], on which the kernel and user space decide alike. Neither performs I/O besides
 //! reading the one file.
 
+mod alone;
 mod automaton;
 mod candidates;
 mod check;
@@ -36,6 +37,7 @@ mod values;
 
 use std::path::Path;
 
+pub use alone::alone;
 pub use class::Classes;
 pub use compile::{Compiled, Policies, compile};
 pub use error::{ConfigError, Place};

@@ -83,6 +83,8 @@ pub struct Resource {
     pub name: String,
     /// Its content.
     pub value: Arc<Value>,
+    /// Why it is refused whatever its content is.
+    pub refusal: Option<String>,
 }
 
 impl Resource {
@@ -98,6 +100,7 @@ impl Resource {
             kind,
             name,
             value: Arc::new(value),
+            refusal: None,
         }
     }
 
@@ -109,29 +112,11 @@ impl Resource {
         Some(Self::new(kind, value))
     }
 
-    /// Makes it a resource that is refused whatever it was; of a listener the address stays, which is closed then.
-    pub(crate) fn leave_out(&mut self) {
-        let mut value = serde_json::Map::new();
-        if let Some(address) = self.value.get("address") {
-            value.insert("address".to_owned(), address.clone());
-        }
-        value.insert(LEFT_OUT.to_owned(), Value::Bool(true));
-        self.value = Arc::new(Value::Object(value));
-    }
-
-    /// Whether [`Self::leave_out`] was called.
-    pub(crate) fn is_left_out(&self) -> bool {
-        self.value.get(LEFT_OUT).is_some()
-    }
-
     /// Where it stands, for messages.
     pub fn place(&self, origin: &str) -> Place {
         Place::document(origin).resource(self.kind.word(), &self.name)
     }
 }
-
-/// A field that no message has.
-const LEFT_OUT: &str = "(left out)";
 
 fn address_name(listener: &Value) -> Option<String> {
     let address = listener.get("address")?;

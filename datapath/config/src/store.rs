@@ -123,7 +123,7 @@ impl Store {
             let Some(good) = held
                 .good
                 .as_ref()
-                .filter(|good| **good != held.newest.value)
+                .filter(|good| **good != held.newest.value || held.newest.refusal.is_some())
             else {
                 continue;
             };
@@ -138,6 +138,7 @@ impl Store {
                 kept: true,
             });
             chosen[at].value = Arc::clone(good);
+            chosen[at].refusal = None;
             any = true;
         }
         any
@@ -146,8 +147,8 @@ impl Store {
     /// Replaces what only the compiler refused, and has no other version, by what is refused at once.
     fn leave_out(chosen: &mut [Resource], answers: &mut [Option<Answer>], found: Vec<Answer>) {
         for (at, answer) in found.into_iter().enumerate() {
-            if !answer.refused.is_empty() && !chosen[at].is_left_out() {
-                chosen[at].leave_out();
+            if !answer.refused.is_empty() && chosen[at].refusal.is_none() {
+                chosen[at].refusal = Some("does not compile".to_owned());
                 answers[at].get_or_insert(answer).kept = false;
             }
         }

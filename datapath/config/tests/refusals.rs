@@ -331,9 +331,9 @@ fn headers() {
             "the datapath needs it to find message boundaries",
         ),
         (
-            "':scheme'",
-            ":scheme",
-            "only :method, :path and :authority of the pseudo headers are supported by this datapath",
+            "':status'",
+            ":status",
+            "only :method, :path, :authority and :scheme of the pseudo headers are supported by this datapath",
         ),
         (
             "te",

@@ -1,34 +1,33 @@
 //! The configuration that is in force: read, compiled, swapped in.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use kmesh_config::{Classes, Config, Document, Identities, Store};
+use kmesh_config::{Classes, Config, Identities, Store};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::follow;
 use crate::generation::{Generation, swap};
 use crate::node::Node;
+use crate::pods::PodSpec;
+use crate::source::{Changes, Source};
 use crate::upstream;
-
-/// Largest configuration file that is read, bytes. One that needs all tables is a tenth of it.
-pub const CONFIG_MAX: u64 = 64 << 20;
 
 /// Where a node's configuration comes from.
 pub struct Configuration {
-    path: PathBuf,
+    source: Source,
     classes: Classes,
     state: Mutex<State>,
 }
 
-/// What outlives a reading of the file.
+/// What outlives a reading of the source.
 #[derive(Default)]
 struct State {
     /// Which ids names have.
     identities: Identities,
-    /// The resources of the file.
+    /// The resources of the source.
     store: Store,
     /// What is in use of them.
     config: Option<Config>,
@@ -37,34 +36,47 @@ struct State {
 }
 
 impl Configuration {
-    /// The file at `path`, with its listeners classed as `classes` say.
-    pub fn new(path: PathBuf, classes: Classes) -> Self {
+    /// What the source says, with its listeners classed as `classes` say.
+    pub fn new(source: Source, classes: Classes) -> Self {
         Self {
-            path,
+            source,
             classes,
             state: Mutex::default(),
         }
     }
 
-    /// Why resources of the file are refused.
+    /// Why resources of the source are refused, and why it is not followed.
     pub fn refusals(&self) -> Vec<String> {
-        self.state().refusals.clone()
+        let mut all = self.state().refusals.clone();
+        all.extend(self.source.complaints());
+        all
+    }
+
+    /// The source's changes from now on; whoever changes `asked` has a file read again.
+    pub fn changes(&self, asked: watch::Receiver<u64>) -> Changes {
+        self.source.changes(asked)
+    }
+
+    /// Asks for what these pods are to have; `false` if the source is the same whoever they are.
+    pub async fn speak_for(&self, pods: &BTreeMap<String, PodSpec>, patience: Duration) -> bool {
+        self.source.speak_for(pods, patience).await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads and compiles the file, away from the thread that serves, and activates what is accepted of it. A resource that is refused keeps its
+    /// Reads and compiles the source, away from the thread that serves, and activates what is accepted of it. A resource that is refused keeps its
     /// last good version; without one its traffic is refused.
     ///
     /// # Errors
-    /// If the file as a whole is refused; what was in force stays.
+    /// If the source as a whole is refused; what was in force stays.
     pub async fn apply(self: &Arc<Self>, node: &Node) -> Result<()> {
         let number = node.generation().map_or(0, |generation| generation.number) + 1;
         let own = Arc::clone(self);
         let compiled = tokio::task::spawn_blocking(move || own.compile(number)).await;
         let Some(generation) = compiled.context("the compiler failed")?? else {
+            info!(config = %self.source, "read again: nothing changed");
             return Ok(());
         };
         let endpoints = &generation.names.endpoints;
@@ -73,21 +85,18 @@ impl Configuration {
         swap(&node.datapath(), number, &generation.image);
         node.set_generation(Arc::new(generation));
         upstream::keep_endpoints(node, &endpoints);
-        info!(generation = number, config = %self.path.display(), "configured");
+        info!(generation = number, config = %self.source, "configured");
         Ok(())
     }
 
     /// The tables of what is accepted; none if that is what is in force.
     fn compile(&self, number: u64) -> Result<Option<Generation>> {
-        let origin = self.path.display().to_string();
-        let text = follow::read(&self.path, CONFIG_MAX)?;
-        let text = String::from_utf8(text).with_context(|| format!("{origin} is not UTF-8"))?;
-        let document = Document::of(&origin, &kmesh_config::resource::tree(&text, &origin)?);
+        let document = self.source.read()?;
         let mut state = self.state();
         let State {
             store, identities, ..
         } = &mut *state;
-        store.replace(&origin, document.resources);
+        store.replace(&self.source.to_string(), document.resources);
         let applied = store.apply(identities, self.classes)?;
         let answers = document.answers.iter().chain(&applied.answers);
         let refusals: Vec<String> = answers

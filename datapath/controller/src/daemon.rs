@@ -24,6 +24,7 @@ use crate::load::{Datapath, MapSize};
 use crate::node::Node;
 use crate::path::Path as RequestPath;
 use crate::replace::{self, Offer, Successor};
+use crate::source::{Changes, Origin, Source};
 use crate::supervise::Supervisor;
 use crate::{rundir, splice, systemd, upstream};
 
@@ -33,12 +34,14 @@ pub const PODS_FILE_MAX: u64 = 16 << 20;
 const FIRST_PODS: Duration = Duration::from_secs(10);
 /// How long pods that do not open keep others from being released.
 const NEW_PODS: Duration = Duration::from_secs(1);
+/// How long a control plane that does not answer keeps the first pods from being enrolled.
+const FIRST_RESOURCES: Duration = Duration::from_secs(10);
 
 /// What `kmeshd run` is told.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The Envoy v3 resources.
-    pub config: PathBuf,
+    /// Where the Envoy v3 resources come from.
+    pub config: Origin,
     /// The pods file.
     pub pods: PathBuf,
     /// Name under which `kmeshctl` finds the daemon.
@@ -109,7 +112,7 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
     let classes = Classes { l4: options.l4 };
     let daemon = Arc::new(Daemon {
         enrolment: Arc::new(Enrolment::new(Arc::clone(&node), options.path, locks)),
-        configuration: Arc::new(Configuration::new(options.config.clone(), classes)),
+        configuration: Arc::new(Configuration::new(Source::new(&options.config)?, classes)),
         node,
         options,
         supervisor: Arc::default(),
@@ -118,10 +121,16 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
         offers,
         status: Mutex::default(),
     });
-    let config = Followed::new(&daemon.options.config, asked.clone());
+    let config = daemon.configuration.changes(asked.clone());
     daemon.configuration.apply(&daemon.node).await?;
     let pods = Followed::new(&daemon.options.pods, asked);
     let list = daemon.read_pods().await?;
+    if (daemon.configuration)
+        .speak_for(&list.pods, FIRST_RESOURCES)
+        .await
+    {
+        daemon.configuration.apply(&daemon.node).await?;
+    }
     let (socket, predecessor) = if let Some(socket) = socket {
         (socket, None)
     } else {
@@ -180,7 +189,7 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
 
 impl Daemon {
     /// Begins what goes on for as long as the daemon lives.
-    fn begin_tasks(self: &Arc<Self>, config: Followed, pods: Followed) {
+    fn begin_tasks(self: &Arc<Self>, config: Changes, pods: Followed) {
         let keep = &self.supervisor;
         let node = || Arc::clone(&self.node);
         let own = node();
@@ -221,13 +230,13 @@ impl Daemon {
         });
     }
 
-    async fn follow_config(self: Arc<Self>, file: Arc<AsyncMutex<Followed>>) {
-        let mut file = file.lock().await;
+    async fn follow_config(self: Arc<Self>, changes: Arc<AsyncMutex<Changes>>) {
+        let mut changes = changes.lock().await;
         loop {
-            file.changed().await;
+            changes.next().await;
             let outcome = self.configuration.apply(&self.node).await;
             if outcome.as_ref().is_err_and(is_unread) {
-                file.try_again();
+                changes.try_again();
             }
             self.note("configuration", outcome);
         }
@@ -243,6 +252,7 @@ impl Daemon {
             let list = self.read_pods().await;
             let outcome = match list {
                 Ok(list) => {
+                    self.configuration.speak_for(&list.pods, NEW_PODS).await;
                     self.enrolment.follow(list, NEW_PODS).await;
                     Ok(())
                 }

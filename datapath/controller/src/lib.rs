@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod buffers;
 pub mod configuration;
+pub mod control_plane;
 pub mod daemon;
 pub mod defence;
 pub mod enrolment;
@@ -24,6 +25,7 @@ pub mod privilege;
 pub mod replace;
 pub mod rundir;
 pub mod shares;
+pub mod source;
 pub mod splice;
 pub mod status;
 pub mod supervise;

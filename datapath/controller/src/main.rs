@@ -1,13 +1,14 @@
 //! `kmeshd`: the node daemon.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use kmesh_cli::exit::{self, Failure};
 use kmesh_cli::{need_root, say, within};
 use kmesh_controller::daemon::{self, Options};
@@ -15,9 +16,12 @@ use kmesh_controller::defence::{Defence, Without};
 use kmesh_controller::follow::FileError;
 use kmesh_controller::load::MapSize;
 use kmesh_controller::load::check::{Requirement, check};
+use kmesh_controller::load::tested::verdict;
 use kmesh_controller::rundir::FolderError;
+use kmesh_controller::source::Origin;
 use kmesh_controller::{guard, log, privilege, supervise, told};
 use kmesh_probe::client::RUN_DIR;
+use kmesh_xds::{Protocol, Settings};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
@@ -33,9 +37,12 @@ enum Command {
     /// Runs in the foreground until SIGTERM; says `kmeshd ready` when all pods are enrolled.
     Run {
         /// Envoy v3 resources (YAML): listeners, route configurations, clusters. Followed when it changes.
-        #[arg(long)]
-        config: PathBuf,
-        /// JSON list of pods: name, netns (path), cgroup (path). Followed when it changes.
+        #[arg(long, required_unless_present = "xds", conflicts_with = "xds")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        control_plane: Box<ControlPlane>,
+        /// JSON list of pods: name, netns (path), cgroup (path), and identity, if a control plane is to be asked on their behalf. Followed
+        /// when it changes.
         #[arg(long)]
         pods: PathBuf,
         /// Name under which kmeshctl finds this daemon.
@@ -106,6 +113,54 @@ enum Format {
     Json,
 }
 
+/// A source of the configuration that is spoken to.
+#[derive(Args)]
+struct ControlPlane {
+    /// Control plane that serves the resources over ADS instead: http://HOST:PORT, or https://HOST:PORT for TLS.
+    #[arg(long, value_name = "URI")]
+    xds: Option<String>,
+    /// Form of the protocol.
+    #[arg(long, value_enum, default_value_t = Form::Delta, requires = "xds")]
+    xds_protocol: Form,
+    /// Certificates (PEM) that the control plane's may be signed by; read for each connection.
+    #[arg(long, value_name = "FILE", requires = "xds")]
+    xds_ca: Option<PathBuf>,
+    /// Name in the control plane's certificate, if it is not the URI's host.
+    #[arg(long, value_name = "NAME", requires = "xds")]
+    xds_server_name: Option<String>,
+    /// Token that says who we are; read for each stream, since it is replaced before it expires.
+    #[arg(long, value_name = "FILE", requires = "xds")]
+    xds_token: Option<PathBuf>,
+}
+
+/// See `--xds-protocol`.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// Changes.
+    Delta,
+    /// States of the world.
+    Sotw,
+}
+
+impl ControlPlane {
+    fn origin(self, config: Option<PathBuf>) -> Origin {
+        let (None, Some(uri)) = (&config, self.xds) else {
+            // clap asks for one of the two.
+            return Origin::File(config.unwrap_or_default());
+        };
+        let protocol = match self.xds_protocol {
+            Form::Delta => Protocol::Delta,
+            Form::Sotw => Protocol::Sotw,
+        };
+        Origin::ControlPlane(Settings {
+            ca: self.xds_ca,
+            server_name: self.xds_server_name,
+            token: self.xds_token,
+            ..Settings::new(&uri, protocol)
+        })
+    }
+}
+
 /// See `--when-gone`.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum WhenGone {
@@ -138,6 +193,7 @@ fn act(arguments: Arguments) -> Result<u8> {
     let outcome = match command {
         Command::Run {
             config,
+            control_plane,
             pods,
             name,
             run_dir,
@@ -149,7 +205,7 @@ fn act(arguments: Arguments) -> Result<u8> {
             map_size,
             without,
         } => run(Options {
-            config,
+            config: control_plane.origin(config),
             pods,
             name,
             run_dir,
@@ -231,15 +287,22 @@ fn report(config: Option<PathBuf>, format: Format) -> Result<u8> {
     let resources = config
         .map(|path| kmesh_config::Report::of_files(&[path]))
         .transpose()?;
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let kernel = verdict(release.trim());
     let requirements = check();
     let met = requirements.iter().all(Requirement::met);
     say(&match format {
         Format::Json => {
-            let all = serde_json::json!({ "met": met, "requirements": requirements, "config": resources });
+            let all = serde_json::json!({
+                "met": met,
+                "kernel": kernel,
+                "requirements": requirements,
+                "config": resources,
+            });
             format!("{all}\n")
         }
         Format::Text => {
-            let mut text = String::new();
+            let mut text = format!("{kernel}\n");
             for requirement in &requirements {
                 writeln!(text, "{requirement}")?;
             }

@@ -120,10 +120,10 @@ impl Node {
     }
 }
 
-/// Anchored connections that this process has descriptors for: half of them, because relays, upstreams and the rest want some as well.
+/// Anchored connections that this process has descriptors for: three quarters of them, because relays, upstreams and the rest want some as well.
 fn descriptors() -> std::io::Result<u32> {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(u32::try_from(soft / 2).unwrap_or(u32::MAX))
+    Ok(u32::try_from(soft / 4 * 3).unwrap_or(u32::MAX))
 }
 
 /// Chance and turns for decisions in user space.

@@ -29,6 +29,9 @@ pub struct PodSpec {
     pub netns: PathBuf,
     /// Path of the cgroup2 directory.
     pub cgroup: PathBuf,
+    /// Who it is to a control plane.
+    #[serde(default)]
+    pub identity: Option<kmesh_xds::Identity>,
 }
 
 /// Why a pod was not enrolled.

@@ -116,10 +116,11 @@ async fn hand_over(daemon: &Daemon, first: Attached, mut more: mpsc::Receiver<At
 
 /// Waits for the last anchored connection, but not beyond `deadline`.
 async fn drained(daemon: &Daemon, deadline: Instant) {
-    /// Longer than a connection takes from its first packet to the anchor.
     const LOOK: Duration = Duration::from_millis(200);
+    /// 3 s: longer than a connection takes from its first packet to the anchor, also if that is sent twice again (RFC 6298 section 2.1).
+    const QUIET: u32 = 15;
     let mut quiet = 0;
-    while quiet < 2 && Instant::now() < deadline {
+    while quiet < QUIET && Instant::now() < deadline {
         sleep(LOOK).await;
         let node = &daemon.node;
         let anchored = node.datapath().anchored.keys().count();

@@ -16,7 +16,7 @@ pub async fn status(daemon: &Daemon) -> Status {
     Status {
         name: daemon.options.name.clone(),
         pid: std::process::id(),
-        config: daemon.options.config.display().to_string(),
+        config: daemon.options.config.to_string(),
         generation: node.generation().map_or(0, |generation| generation.number),
         refused: daemon.refused(),
         down: daemon.supervisor.report(),

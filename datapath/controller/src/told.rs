@@ -6,10 +6,13 @@ use kmesh_cli::exit::Failure;
 use kmesh_probe::client;
 
 use crate::admin::DAEMON;
-use crate::configuration::CONFIG_MAX;
 use crate::daemon::{Options, PODS_FILE_MAX};
 use crate::enrolment::List;
 use crate::follow;
+use crate::source::{CONFIG_MAX, Origin};
+
+/// Largest file of certificates or of a token that is read, bytes.
+const SECRET_MAX: u64 = 1 << 20;
 
 /// Says what of a command line can never run.
 ///
@@ -19,7 +22,7 @@ pub fn check(options: &Options) -> Result<(), Failure> {
     let found = [
         name(&options.run_dir, &options.name),
         run_dir(&options.run_dir),
-        readable(&options.config, CONFIG_MAX, "Envoy v3 resources").map(drop),
+        origin(&options.config),
         pods(&options.pods),
     ];
     let wrong: Vec<String> = found.into_iter().filter_map(Result::err).collect();
@@ -48,6 +51,22 @@ fn run_dir(folder: &Path) -> Result<(), String> {
             path.display()
         )),
         _ => Ok(()),
+    }
+}
+
+fn origin(origin: &Origin) -> Result<(), String> {
+    match origin {
+        Origin::File(file) => readable(file, CONFIG_MAX, "Envoy v3 resources").map(drop),
+        Origin::ControlPlane(settings) => {
+            settings.check().map_err(|error| error.to_string())?;
+            let files = [(&settings.ca, "certificates"), (&settings.token, "a token")];
+            for (file, what) in files {
+                if let Some(file) = file {
+                    readable(file, SECRET_MAX, what)?;
+                }
+            }
+            Ok(())
+        }
     }
 }
 

@@ -28,6 +28,7 @@ mod root_restart;
 mod root_routing;
 mod root_splice;
 mod root_vanish;
+mod root_xds;
 
 /// `autotests` is off in the manifest, so a file that is not listed above would never be compiled.
 #[test]

@@ -101,6 +101,12 @@ fn what_is_not_http_goes_by_the_default_chain() {
     }
     let mesh = mesh("other");
     let mut client = Client::new(mesh.client.connect(mesh.endpoint("s3", TCP)).unwrap());
+    client.send(b"\0first");
+    assert_eq!(
+        client.bytes(9),
+        b"s3\n\0first",
+        "the server says its name first"
+    );
     for text in [&b"\0not HTTP"[..], b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03"] {
         client.send(text);
         assert_eq!(client.bytes(text.len()), text, "echoed as it is");

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use kmesh_controller::privilege;
 use kmesh_probe::client::{RUN_DIR, socket};
+use lab::config::cluster;
 use lab::load::{Kind, load};
 use lab::{Daemon, LOCAL, Mesh, SERVERS, eventually, root};
 use nix::sys::signal::{Signal, kill};
@@ -60,13 +61,18 @@ fn mesh(test: &str, change: impl FnOnce(&mut Command)) -> Mesh {
     mesh
 }
 
-/// Makes the configuration, whatever stands there, a good one again.
-fn mend(mesh: &Mesh) {
+/// Makes the configuration, whatever stands there, a good one again, which is not the one that was good `number` - 1.
+fn mend(mesh: &Mesh, number: u64) {
     let path = mesh.config_path();
     if path.is_dir() {
         fs::remove_dir(&path).unwrap();
     }
-    mesh.configure(&mesh.standard());
+    let mut resources = mesh.standard();
+    let clusters = resources["static_resources"]["clusters"].as_array_mut();
+    clusters
+        .unwrap()
+        .push(cluster(&format!("spare-{number}"), &[]));
+    mesh.configure(&resources);
 }
 
 /// What may stand where the configuration should, and what the refusal says.
@@ -105,7 +111,7 @@ fn whatever_stands_in_the_configurations_place_is_refused_and_the_next_good_one_
         spoil(&mesh.config_path(), what);
         mesh.refused(wanted);
         assert_eq!(client.get("/one", "").server(), "s1", "{what}");
-        mend(&mesh);
+        mend(&mesh, number);
         mesh.generation(number);
     }
     // A pods file that is gone releases nobody.
@@ -127,7 +133,7 @@ fn a_folder_that_is_replaced_is_followed_where_it_is_now() {
     fs::rename(folder, &away).unwrap();
     mesh.refused("cannot read");
     fs::create_dir(folder).unwrap();
-    mesh.configure(&mesh.standard());
+    mesh.configure(&mesh.resources_with("canary"));
     mesh.enrol(&SERVERS);
     mesh.generation(2);
     mesh.enrolled(&SERVERS);
@@ -149,10 +155,15 @@ fn a_hangup_has_both_files_read_again() {
     }
     let mesh = Mesh::local("hangup");
     let mut client = mesh.connect();
-    for number in 2..5 {
+    for number in 1..4 {
         signal(mesh.daemon.as_ref().unwrap(), Signal::SIGHUP);
-        mesh.generation(number);
+        eventually("the configuration is read again", || {
+            let log = fs::read_to_string(mesh.log_path()).unwrap();
+            let read = log.matches("read again: nothing changed").count();
+            (read == number).then_some(()).ok_or(log)
+        });
     }
+    assert_eq!(mesh.status().generation, 1);
     assert_eq!(client.get("/one", "").server(), "s1");
 }
 
@@ -459,6 +470,7 @@ fn faults_under_load_cost_nothing_and_everything_is_followed_again() {
     let mut mesh = Mesh::local("rounds");
     let mut daemon = mesh.daemon.take().unwrap();
     let mut replaced = Vec::new();
+    let mut mended = 1;
     let tallies = load(&mesh, &KINDS, |load| {
         for round in 0..rounds {
             let before = mesh.status().generation;
@@ -480,13 +492,14 @@ fn faults_under_load_cost_nothing_and_everything_is_followed_again() {
                 }
                 2 => {
                     signal(&daemon, Signal::SIGHUP);
-                    before + 1
+                    before
                 }
                 3 | 4 => {
                     let (what, wanted) = SPOILT[random.random_range(0..SPOILT.len())];
                     spoil(&mesh.config_path(), what);
                     mesh.refused(wanted);
-                    mend(&mesh);
+                    mended += 1;
+                    mend(&mesh, mended);
                     before + 1
                 }
                 5 => {

@@ -334,10 +334,25 @@ fn failed(test: &str, off: &[&str]) -> u64 {
     arguments.push("--path=splice".to_owned());
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mesh = mesh(test, &arguments);
+    // Few, so that whoever tries them all comes by often.
+    let [first, last] = ["20000", "22999"];
+    let ports = format!("{first} {last}");
+    let limited = (mesh.lab.pod("client").unwrap())
+        .run(move || std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", ports));
+    limited.unwrap().unwrap();
     let victim = mesh.lab.pod("client").unwrap().ipv4().to_string();
     let server = mesh.endpoint("s1", HTTP_PORT).to_string();
     let target = mesh.vip(WEB).to_string();
-    let words = ["container", "forge", &victim, &server, "1", "5"];
+    let words = [
+        "container",
+        "forge",
+        &victim,
+        &server,
+        first,
+        last,
+        "1",
+        "5",
+    ];
     let forging = Begun::in_pod(&mesh, "other", &words);
     let words = ["nobody", "victim", &target, "s1,s2", "5"];
     let seen = Begun::in_pod(&mesh, "client", &words).outcome();

@@ -99,7 +99,8 @@ fn a_successor_that_cannot_start_changes_nothing() {
     let good = mesh.standard();
     let mut bad = mesh.command(&name);
     bad.arg("--replace");
-    mesh.configure(&json!({ "listeners": [{ "name": "" }] }));
+    // No resource that is refused alone, but no configuration at all.
+    mesh.configure(&json!("nothing"));
     let mut bad = mesh.lab.spawn(bad).unwrap();
     assert!(!bad.wait().unwrap().success());
     mesh.configure(&good);

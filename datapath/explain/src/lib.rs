@@ -22,7 +22,7 @@ pub use explanation::{
 };
 pub use request::{RequestError, head};
 
-use probe::{Doubt, doubts};
+use probe::{Asked, Doubt, doubts};
 use trial::{Numbers, Trial, Verdict};
 
 /// Why there is no explanation.
@@ -90,6 +90,13 @@ pub fn explain(
     let drawn = dice
         .and_then(|dice| dice.first().copied())
         .unwrap_or_default();
+    let options = governing.routes().map(|routes| routes.options.clone());
+    let asked = Asked {
+        config,
+        options: &options.unwrap_or_default(),
+        head,
+        drawn,
+    };
     let mut numbers = Numbers::new(dice.unwrap_or_default());
     let trial = Trial::run(&compiled.image, record.target, head, &mut numbers);
     explanation.server = trial.server;
@@ -101,17 +108,11 @@ pub fn explain(
             };
         }
         Verdict::NoRoute => {
-            missed(
-                &mut explanation,
-                config,
-                governing.virtual_hosts(),
-                head,
-                drawn,
-            )?;
+            missed(&mut explanation, asked, governing.virtual_hosts())?;
         }
         Verdict::Answered(route, _) => {
             let place = Place::of(&compiled, governing.virtual_hosts(), route);
-            found(&mut explanation, config, &place, head, drawn)?;
+            found(&mut explanation, asked, &place)?;
             explanation.outcome = match &compiled.names.routes[route as usize].answer {
                 Some(LocalAnswer::Redirect(redirect, _)) => Outcome::Answered {
                     status: redirect.status,
@@ -124,14 +125,14 @@ pub fn explain(
         }
         Verdict::Route(route) => {
             let place = Place::of(&compiled, governing.virtual_hosts(), route);
-            found(&mut explanation, config, &place, head, drawn)?;
+            found(&mut explanation, asked, &place)?;
             explanation.outcome = Outcome::NoEndpoint;
             let rule = &place.host.routes[place.route];
             explanation.cluster = Some(clusters(config, &rule.action, None));
         }
         Verdict::Chosen(choice) => {
             let place = Place::of(&compiled, governing.virtual_hosts(), choice.route);
-            found(&mut explanation, config, &place, head, drawn)?;
+            found(&mut explanation, asked, &place)?;
             explanation.outcome = Outcome::Routed;
             let rule = &place.host.routes[place.route];
             let name = config.clusters[choice.cluster as usize].name.as_str();
@@ -164,37 +165,33 @@ impl<'c> Place<'c> {
 /// No route: because of the host, or because of every route.
 fn missed(
     explanation: &mut Explanation,
-    config: &Config,
+    asked: Asked<'_>,
     hosts: &[VirtualHostConfig],
-    head: &[u8],
-    drawn: u32,
 ) -> Result<(), ExplainError> {
     explanation.outcome = Outcome::NoRoute;
-    let Some((host, domain)) = probe::host(config, hosts, head)? else {
+    let Some((host, domain)) = probe::host(asked, hosts)? else {
         return Ok(());
     };
     explanation.virtual_host = Some(HostStep {
         name: host.name.clone(),
         domain,
     });
-    explanation.passed = passed(config, &host.routes, head, drawn)?;
+    explanation.passed = passed(asked, &host.routes)?;
     Ok(())
 }
 
 /// A route.
 fn found(
     explanation: &mut Explanation,
-    config: &Config,
+    asked: Asked<'_>,
     place: &Place<'_>,
-    head: &[u8],
-    drawn: u32,
 ) -> Result<(), ExplainError> {
     let hosts = std::slice::from_ref(place.host);
-    explanation.virtual_host = probe::host(config, hosts, head)?.map(|(host, domain)| HostStep {
+    explanation.virtual_host = probe::host(asked, hosts)?.map(|(host, domain)| HostStep {
         name: host.name.clone(),
         domain,
     });
-    explanation.passed = passed(config, &place.host.routes[..place.route], head, drawn)?;
+    explanation.passed = passed(asked, &place.host.routes[..place.route])?;
     let rule = &place.host.routes[place.route];
     explanation.route = Some(RouteStep {
         position: place.route,
@@ -205,13 +202,8 @@ fn found(
 }
 
 /// Why these routes do not take the request.
-fn passed(
-    config: &Config,
-    routes: &[RouteRule],
-    head: &[u8],
-    drawn: u32,
-) -> Result<Vec<PassedRoute>, ExplainError> {
-    let doubts = doubts(config, routes, head, drawn)?;
+fn passed(asked: Asked<'_>, routes: &[RouteRule]) -> Result<Vec<PassedRoute>, ExplainError> {
+    let doubts = doubts(asked, routes)?;
     let routes = routes.iter().zip(doubts).enumerate();
     Ok(routes
         .map(|(position, (rule, doubts))| PassedRoute {

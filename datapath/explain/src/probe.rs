@@ -9,6 +9,7 @@ use kmesh_config::model::{
     Config, ListenerConfig, ListenerKind, PathMatch, RouteAction, RouteConfiguration, RouteRule,
     VirtualHostConfig,
 };
+use kmesh_config::policy::HttpOptions;
 use kmesh_config::{Classes, ConfigError, Identities, compile};
 
 use crate::condition;
@@ -26,12 +27,23 @@ impl Doubt {
     }
 }
 
-/// For each route, the conditions that the request does not meet; `drawn` is its random number.
+/// What is asked about, again and again.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'c> {
+    /// The configuration.
+    pub(crate) config: &'c Config,
+    /// What its listener makes of hosts and paths.
+    pub(crate) options: &'c HttpOptions,
+    /// The request's head.
+    pub(crate) head: &'c [u8],
+    /// Its random number.
+    pub(crate) drawn: u32,
+}
+
+/// For each route, the conditions that the request does not meet.
 pub(crate) fn doubts(
-    config: &Config,
+    asked: Asked<'_>,
     routes: &[RouteRule],
-    head: &[u8],
-    drawn: u32,
 ) -> Result<Vec<Vec<Doubt>>, ConfigError> {
     let conditions: Vec<(usize, String, RouteRule)> = routes
         .iter()
@@ -48,9 +60,9 @@ pub(crate) fn doubts(
                 domains: vec!["*".to_owned()],
                 routes: vec![rule.clone()],
             };
-            listener(number, vec![host])
+            listener(number, vec![host], asked.options)
         });
-        let answers = ask(config, listeners.collect(), head, drawn)?;
+        let answers = ask(asked, listeners.collect())?;
         for ((position, words, _), answer) in batch.iter().zip(answers) {
             if answer == Verdict::NoRoute {
                 doubts[*position].push(Doubt(words.clone()));
@@ -62,16 +74,19 @@ pub(crate) fn doubts(
 
 /// The virtual host that serves the request's host, and the domain by which.
 pub(crate) fn host<'c>(
-    config: &Config,
+    asked: Asked<'_>,
     hosts: &'c [VirtualHostConfig],
-    head: &[u8],
 ) -> Result<Option<(&'c VirtualHostConfig, String)>, ConfigError> {
     let domains = hosts
         .iter()
         .flat_map(|host| host.domains.iter().map(move |domain| (host, domain)));
     let domains: Vec<_> = domains.collect();
     // One route each, so that routes are numbered as the domains are.
-    let target = config.clusters.first().map(|cluster| cluster.name.clone());
+    let target = asked
+        .config
+        .clusters
+        .first()
+        .map(|cluster| cluster.name.clone());
     let rule = RouteRule::to(
         PathMatch::Prefix(String::new()),
         RouteAction::Cluster(target.unwrap_or_default()),
@@ -84,7 +99,7 @@ pub(crate) fn host<'c>(
             domains: vec![(*domain).clone()],
             routes: vec![rule.clone()],
         });
-    let verdict = ask(config, vec![listener(0, split.collect())], head, 0)?;
+    let verdict = ask(asked, vec![listener(0, split.collect(), asked.options)])?;
     Ok(match verdict.first() {
         Some(Verdict::Chosen(choice)) => domains
             .get(choice.route as usize)
@@ -96,7 +111,11 @@ pub(crate) fn host<'c>(
     })
 }
 
-fn listener(number: usize, virtual_hosts: Vec<VirtualHostConfig>) -> ListenerConfig {
+fn listener(
+    number: usize,
+    virtual_hosts: Vec<VirtualHostConfig>,
+    options: &HttpOptions,
+) -> ListenerConfig {
     let number = number as u32;
     let ip = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 1).to_bits() + number);
     ListenerConfig {
@@ -105,25 +124,20 @@ fn listener(number: usize, virtual_hosts: Vec<VirtualHostConfig>) -> ListenerCon
         kind: ListenerKind::Http(RouteConfiguration {
             name: String::new(),
             virtual_hosts,
-            options: kmesh_config::policy::HttpOptions::default(),
+            options: options.clone(),
         }),
     }
 }
 
 /// What is decided on each of these listeners.
-fn ask(
-    config: &Config,
-    listeners: Vec<ListenerConfig>,
-    head: &[u8],
-    drawn: u32,
-) -> Result<Vec<Verdict>, ConfigError> {
-    let mut clusters = config.clusters.clone();
+fn ask(asked: Asked<'_>, listeners: Vec<ListenerConfig>) -> Result<Vec<Verdict>, ConfigError> {
+    let mut clusters = asked.config.clusters.clone();
     for cluster in &mut clusters {
         // Without endpoints no listener is opaque, and every one is decided on.
         cluster.endpoints.clear();
     }
     let config = Config {
-        origin: config.origin.clone(),
+        origin: asked.config.origin.clone(),
         listeners,
         clusters,
     };
@@ -131,7 +145,8 @@ fn ask(
     let targets = (0..config.listeners.len()).map(|i| compiled.image.listeners[i].target);
     Ok(targets
         .map(|target| {
-            Trial::run(&compiled.image, target, head, &mut Numbers::new(&[drawn])).verdict
+            let mut numbers = Numbers::new(&[asked.drawn]);
+            Trial::run(&compiled.image, target, asked.head, &mut numbers).verdict
         })
         .collect())
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context as _;
-use kmesh_xds::{Kind, wire};
+use kmesh_xds::{Kind, descriptors, wire};
+use prost::Message as _;
+use prost_reflect::DynamicMessage;
 
 /// A resource as it is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +54,25 @@ impl World {
             .or_default()
             .insert(name.to_owned(), served);
         true
+    }
+
+    /// Adds or changes a resource that is written as protobuf's JSON.
+    ///
+    /// # Errors
+    /// If it is no message of that kind, or has no name.
+    pub fn put_json(&mut self, kind: Kind, resource: &serde_json::Value) -> anyhow::Result<bool> {
+        let field = if kind == Kind::Endpoints {
+            "cluster_name"
+        } else {
+            "name"
+        };
+        let name = resource[field]
+            .as_str()
+            .context("a resource needs a name")?;
+        let message = descriptors::full_name(kind.type_url());
+        let message = descriptors::message(message).context("not among the descriptors")?;
+        let message = DynamicMessage::deserialize(message, resource)?;
+        Ok(self.put(kind, name, message.encode_to_vec()))
     }
 
     /// Removes a resource; returns whether it was there.

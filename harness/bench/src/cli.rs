@@ -69,9 +69,6 @@ pub enum Command {
         /// Only print the run in one line, for results/history.jsonl; writes nothing.
         #[arg(long)]
         line: bool,
-        /// Also write a PNG beside every SVG, for places that show no SVG.
-        #[arg(long)]
-        png: bool,
     },
     /// Compare two results folders ratio by ratio.
     Compare {

@@ -50,17 +50,13 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             details,
             write,
             line,
-            png,
         } => {
             if line {
                 return print_line(&dir);
             }
             print_report(&dir, format, details)?;
-            if write || png {
+            if write {
                 talk(&format!("written: {}", report::regenerate(&dir)?.display()));
-            }
-            if png {
-                talk(&format!("written: {} PNG", report::write_pngs(&dir)?));
             }
             Ok(0)
         }

@@ -170,10 +170,12 @@ fn datapath(kmeshd: &Path) -> Check {
                 &output.stderr
             })
             .into_owned();
+            // The first line is the kernel's, the others say `ok` or what is missing.
+            let missing = said.lines().skip(1).find(|line| !line.contains(" ok"));
             (
                 Some(State::Fail),
-                said.lines()
-                    .last()
+                missing
+                    .or(said.lines().last())
                     .unwrap_or("kmeshd check failed without a word")
                     .to_owned(),
             )

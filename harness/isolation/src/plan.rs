@@ -86,7 +86,16 @@ pub(crate) fn attacks(places: &Places, seed: u64, seconds: f64) -> Vec<Attack> {
         ),
         plain(
             "forged segments by raw sockets",
-            &["container", "forge", victim, server, seed, length],
+            &[
+                "container",
+                "forge",
+                victim,
+                server,
+                &first,
+                &last,
+                seed,
+                length,
+            ],
         ),
         plain("MPTCP", &["nobody", "mptcp", own, places.other, length]),
         plain(

@@ -18,7 +18,7 @@ use crate::generate;
 #[cfg(feature = "kernel")]
 use crate::kernel::{Kernel, KernelError};
 use crate::native::{Native, ScriptedDice, Verdict};
-use crate::reference::{Prediction, predict};
+use crate::reference::{self, Prediction, predict};
 use crate::reproducer::Reproducer;
 use crate::request::Request;
 
@@ -312,7 +312,7 @@ fn in_words(case: &Case, question: &Question, compiled: &Compiled, verdict: Verd
             let (status, text) = match &name.answer {
                 Some(LocalAnswer::Redirect(redirect, matched)) => {
                     let asked = Asked {
-                        scheme: "http",
+                        scheme: reference::scheme(&question.request),
                         authority: &question.request.host,
                         target: &question.request.target,
                     };

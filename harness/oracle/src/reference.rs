@@ -302,17 +302,20 @@ fn fold(text: &str, ignore_case: bool) -> String {
     }
 }
 
+/// The request's scheme: what the client says in one `x-forwarded-proto`, if it is one that Envoy knows.
+pub(crate) fn scheme(request: &Request) -> &'static str {
+    let said = lines("x-forwarded-proto", request);
+    let https = matches!(said.as_slice(), [one] if one == "https");
+    if https { "https" } else { "http" }
+}
+
 /// The values of a header, by its name in lower case.
 fn values(name: &str, request: &Request) -> Vec<String> {
     match name {
         ":method" => return vec![request.method.clone()],
         ":path" => return vec![request.target.clone()],
         ":authority" => return vec![request.host.clone()],
-        ":scheme" => {
-            let said = lines("x-forwarded-proto", request);
-            let known = matches!(said.as_slice(), [one] if one == "https");
-            return vec![if known { "https" } else { "http" }.to_owned()];
-        }
+        ":scheme" => return vec![scheme(request).to_owned()],
         _ => {}
     }
     let mut values = lines(name, request);
@@ -381,16 +384,18 @@ fn regex_matches(text: &str, value: &str) -> bool {
     whole.is_ok_and(|whole| whole.is_match(value))
 }
 
-/// Where a redirect leads; the requests of judges come without `x-forwarded-proto`, so they are plain `http`.
+/// Where a redirect leads.
 fn location(redirect: &Redirect, matched: &PathMatch, request: &Request) -> String {
-    let scheme = redirect.scheme.clone().unwrap_or("http".to_owned());
+    let asked = scheme(request);
+    let scheme = redirect.scheme.clone().unwrap_or(asked.to_owned());
     let mut host = request.host.clone();
     let has_port = host.rfind(':').is_some_and(|at| !host[at..].contains(']'));
     let (bare, port) = match host.rfind(':') {
         Some(at) if has_port => host.split_at(at),
         _ => (host.as_str(), ""),
     };
-    if redirect.port.is_some() || scheme != "http" && port == ":80" {
+    let default = if asked == "https" { ":443" } else { ":80" };
+    if redirect.port.is_some() || scheme != asked && port == default {
         host = bare.to_owned();
     }
     if let Some(other) = &redirect.host {

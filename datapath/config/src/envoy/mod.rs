@@ -64,6 +64,9 @@ pub fn load(origin: &str, resources: &[Resource]) -> Loaded {
         .map(|((findings, missing), resource)| {
             let mut answer = Answer::new(resource.kind, &resource.name, findings);
             answer.waits_for = missing;
+            if let Some(why) = &resource.refusal {
+                answer.refused = vec![resource.place(origin).refuse(why)];
+            }
             answer
         })
         .collect();

@@ -44,6 +44,7 @@ pub async fn follow_age(node: Arc<Node>) {
         }
         let anchors: Vec<Arc<Anchor>> = node.anchors().all().cloned().collect();
         let mut before = std::mem::take(&mut seen);
+        let at = Instant::now();
         for anchor in &anchors {
             let used = (
                 node.datapath().activity(anchor.cookie).unwrap_or(0),
@@ -51,15 +52,12 @@ pub async fn follow_age(node: Arc<Node>) {
             );
             let entry = match before.remove(&anchor.cookie) {
                 Some(entry) if entry.used == used => entry,
-                _ => Seen {
-                    used,
-                    since: Instant::now(),
-                },
+                _ => Seen { used, since: at },
             };
             seen.insert(anchor.cookie, entry);
         }
         for pod in &pressed {
-            close_idle(*pod, &anchors, &seen);
+            close_idle(*pod, &anchors, &seen, at);
         }
         if pressed.is_empty() && oldest(&seen) > PATIENCE * 2 {
             // Nobody was refused for a while: nothing has to be remembered.
@@ -73,15 +71,15 @@ fn oldest(seen: &HashMap<u64, Seen>) -> Duration {
     ages.max().unwrap_or_default()
 }
 
-/// Closes the pod's longest unused connections.
-fn close_idle(pod: u32, anchors: &[Arc<Anchor>], seen: &HashMap<u64, Seen>) {
+/// Closes the pod's longest unused connections; of those that nobody has looked at before, the oldest.
+fn close_idle(pod: u32, anchors: &[Arc<Anchor>], seen: &HashMap<u64, Seen>, at: Instant) {
     let mut own: Vec<(&Arc<Anchor>, Duration)> = (anchors.iter())
         .filter(|anchor| anchor.pod == pod)
-        .filter_map(|anchor| Some((anchor, seen.get(&anchor.cookie)?.since.elapsed())))
+        .filter_map(|anchor| Some((anchor, at - seen.get(&anchor.cookie)?.since)))
         .collect();
     let most = own.len().div_ceil(PART);
     own.retain(|(_, unused)| *unused >= PATIENCE);
-    own.sort_by_key(|(_, unused)| std::cmp::Reverse(*unused));
+    own.sort_by_key(|(anchor, unused)| (std::cmp::Reverse(*unused), anchor.since));
     own.truncate(most);
     if !own.is_empty() {
         info!(

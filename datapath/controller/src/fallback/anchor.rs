@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kmesh_api::exchange::Answered;
 use tokio::net::TcpStream;
@@ -28,6 +28,8 @@ pub struct Anchor {
     pub pod: u32,
     /// The service address that the client asked for.
     pub original: SocketAddr,
+    /// When it was accepted.
+    pub since: Instant,
     socket: TcpStream,
     /// Bytes sent so far.
     sent: AtomicU64,
@@ -45,6 +47,7 @@ impl Anchor {
             cookie,
             pod,
             original,
+            since: Instant::now(),
             socket,
             sent: AtomicU64::new(0),
             answered: AtomicU64::new(0),

@@ -19,13 +19,16 @@ pub(super) fn local<B>(answer: &LocalAnswer, request: &Request<B>) -> Reply {
     }
 }
 
-/// Envoy's `:scheme` is what `x-forwarded-proto` says, if it says something that it knows.
+/// Envoy's `:scheme` is what `x-forwarded-proto` says, if it says something that it knows; two of them say nothing.
 fn asked<B>(request: &Request<B>) -> Asked<'_> {
     let header = |name: &str| {
         let value = request.headers().get(name)?;
         value.to_str().ok()
     };
-    let forwarded = header("x-forwarded-proto");
+    let mut forwarded = request.headers().get_all("x-forwarded-proto").iter();
+    let forwarded = (forwarded.next())
+        .filter(|_| forwarded.next().is_none())
+        .and_then(|value| value.to_str().ok());
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     let target = request.uri().path_and_query();
     Asked {

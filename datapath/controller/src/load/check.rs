@@ -16,7 +16,9 @@ pub struct Requirement {
     pub purpose: &'static str,
     /// Whether the daemon does without it unless it is asked for (`--path splice`).
     pub optional: bool,
-    /// Why it is not met; `None` if it is.
+    /// For a program: instructions that the verifier followed; `None` if the kernel does not say.
+    pub verified: Option<u32>,
+    /// Why it is not met, in lines; `None` if it is.
     pub failure: Option<String>,
 }
 
@@ -29,10 +31,22 @@ impl Requirement {
 
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = self.failure.as_deref().unwrap_or("ok");
-        write!(f, "{:24} {:55} {verdict}", self.name, self.purpose)
+        write!(f, "{:24} {:55} ", self.name, self.purpose)?;
+        match (&self.failure, self.verified) {
+            (Some(failure), _) => f.write_str(failure),
+            (None, Some(verified)) => {
+                write!(
+                    f,
+                    "ok, {verified} of at most {VERIFIED_MAX} instructions verified"
+                )
+            }
+            (None, None) => f.write_str("ok"),
+        }
     }
 }
+
+/// What the verifier follows at most of a program, instructions (`BPF_COMPLEXITY_LIMIT_INSNS`).
+pub const VERIFIED_MAX: u32 = 1_000_000;
 
 /// Tries every hook and map on this kernel; loads programs but attaches nothing.
 pub fn check() -> Vec<Requirement> {
@@ -50,9 +64,15 @@ pub fn check() -> Vec<Requirement> {
         Ok(()),
     ));
     for name in PROGRAMS.iter().chain(SPLICE).copied() {
-        let outcome = load_program(&mut ebpf, name).map_err(|error| chain(&error));
+        let outcome = load_program(&mut ebpf, name).map_err(|error| match error {
+            LoadError::Refused { refusal, .. } => refusal,
+            other => chain(&other),
+        });
         let mut program = requirement(name, purpose(name), outcome);
         program.optional = SPLICE.contains(&name);
+        program.verified = ebpf
+            .program(name)
+            .and_then(|program| program.info().ok()?.verified_instruction_count());
         found.push(program);
     }
     found
@@ -79,6 +99,7 @@ fn requirement(name: &str, purpose: &'static str, met: Result<(), String>) -> Re
         name: name.to_owned(),
         purpose,
         optional: false,
+        verified: None,
         failure: met.err(),
     }
 }
@@ -109,11 +130,15 @@ fn btf() -> Requirement {
     )
 }
 
+/// The error and its causes, each said once: some say their cause's words themselves.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {
-        text = format!("{text}: {source}");
+        let words = source.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
         next = source.source();
     }
     text

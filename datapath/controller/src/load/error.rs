@@ -34,12 +34,20 @@ pub enum LoadError {
     /// The object as a whole was refused.
     #[error("the kernel refuses the maps of the datapath (root and CAP_BPF needed)")]
     Object(#[source] EbpfError),
+    /// The verifier refused a program.
+    #[error("the kernel refuses program {program}: {refusal}")]
+    Refused {
+        /// Its name.
+        program: &'static str,
+        /// The error, the verifier's last words and a hint, in lines.
+        refusal: String,
+    },
     /// One program was refused.
     #[error("the kernel refuses program {program}")]
     Program {
         /// Its name.
         program: &'static str,
-        /// Why, with the verifier's log.
+        /// Why.
         #[source]
         source: ProgramError,
     },

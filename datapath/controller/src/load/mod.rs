@@ -6,8 +6,10 @@ pub mod check;
 mod error;
 mod link;
 mod places;
+mod refusal;
 pub mod shared;
 mod size;
+pub mod tested;
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -17,7 +19,7 @@ use aya::programs::{
     CgroupAttachMode, CgroupSockAddr, Program, ProgramError, SchedClassifier, SkMsg, SkSkb,
     SockOps, TcAttachType,
 };
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use kmesh_api::exchange::{Answered, Spilled, Waiting};
 use kmesh_api::limits::{CLIENTS_MAX, UPSTREAMS_MAX};
 use kmesh_api::pod::{Anchored, AnchoredKey, Pod};
@@ -265,6 +267,8 @@ fn object(sizes: &[MapSize], without: &Without) -> Result<Ebpf, LoadError> {
         loader.map_max_entries(size.map(), size.entries());
     }
     loader
+        // The reason and the figures; the whole walk is a hundred thousand lines.
+        .verifier_log_level(VerifierLogLevel::STATS)
         .override_global("TCP_RCV_NXT", &offsets.rcv_nxt, true)
         .override_global("TCP_COPIED_SEQ", &offsets.copied_seq, true)
         .override_global("TCP_BYTES_RECEIVED", &offsets.bytes_received, true)
@@ -333,9 +337,18 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
             });
         }
     };
-    loaded.map_err(|source| LoadError::Program {
-        program: name,
-        source,
+    loaded.map_err(|source| match source {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => LoadError::Refused {
+            program: name,
+            refusal: refusal::refusal(&io_error, &verifier_log.to_string()),
+        },
+        source => LoadError::Program {
+            program: name,
+            source,
+        },
     })
 }
 

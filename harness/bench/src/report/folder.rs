@@ -4,7 +4,6 @@
 
 use super::claims::{ClaimRow, claim_rows, claim_rows_of};
 use super::losses::losses;
-use super::png::{PngError, png};
 use super::stored::{self, io, read_summary};
 use super::words::{Format, claims_as_table, loss_lines, scenario_report};
 use crate::breakdown::Breakdown;
@@ -20,7 +19,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file system's answer.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -47,7 +46,7 @@ pub enum ReadError {
         source: io::Error,
     },
     /// Not a summary.
-    #[error("{path}: not a summary of this program: {source}")]
+    #[error("{path}: not a summary of this program")]
     Format {
         /// The file.
         path: PathBuf,
@@ -64,7 +63,7 @@ pub enum ReadError {
         found: String,
     },
     /// Rows that cannot be read.
-    #[error("{path}: not the rows of a run: {source}")]
+    #[error("{path}: not the rows of a run")]
     Rows {
         /// The file.
         path: PathBuf,
@@ -73,22 +72,13 @@ pub enum ReadError {
         source: csv::Error,
     },
     /// A histogram that cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Histogram {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         #[source]
         source: kmesh_stats::Error,
-    },
-    /// A drawing that cannot be rasterised.
-    #[error("{path}: {source}")]
-    Png {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        #[source]
-        source: PngError,
     },
     /// No summary below the folder.
     #[error("{0}: no */summary.json in it; was it written by `kmesh-bench run --out`?")]
@@ -199,37 +189,6 @@ pub fn regenerate(dir: &Path) -> Result<PathBuf, ReadError> {
         put(&dir.join("README.md"), text.as_bytes())?;
     }
     Ok(page)
-}
-
-/// Writes a PNG beside every SVG of the results in `dir`; how many.
-///
-/// # Errors
-/// Files that cannot be read, drawn or written.
-pub fn write_pngs(dir: &Path) -> Result<usize, ReadError> {
-    let mut written = 0;
-    let mut folders = vec![dir.to_owned()];
-    for entry in fs::read_dir(dir).map_err(io(dir))? {
-        let path = entry.map_err(io(dir))?.path();
-        if path.join("summary.json").is_file() {
-            folders.push(path);
-        }
-    }
-    for folder in folders {
-        for entry in fs::read_dir(&folder).map_err(io(&folder))? {
-            let path = entry.map_err(io(&folder))?.path();
-            if path.extension().is_none_or(|extension| extension != "svg") {
-                continue;
-            }
-            let svg = fs::read_to_string(&path).map_err(io(&path))?;
-            let image = png(&svg).map_err(|source| ReadError::Png {
-                path: path.clone(),
-                source,
-            })?;
-            put(&path.with_extension("png"), &image)?;
-            written += 1;
-        }
-    }
-    Ok(written)
 }
 
 /// Reads every `DIR/*/summary.json`, by name of the scenario; `DIR` may also be one scenario's folder.

@@ -6,7 +6,6 @@ mod history;
 mod html;
 mod losses;
 pub mod plot;
-pub mod png;
 mod profile;
 mod stored;
 mod table;
@@ -15,7 +14,7 @@ mod words;
 pub use claims::{ClaimRow, claim_rows, claim_rows_of, subjects};
 pub use folder::{
     ReadError, Stored as StoredFile, read_summaries, regenerate, try_folder, write_breakdown,
-    write_pngs, write_scenario,
+    write_scenario,
 };
 pub use history::{RunLine, read_history, run_line};
 pub use html::page;

