@@ -1,13 +1,14 @@
 //! What the command lines of `kmesh-bench`, `kmeshd`, `kmeshctl` and `netns-lab` share, so that they behave alike.
 //!
 //! [`main`] parses, runs and ends a program: `--version` with commit and compiler, the table of [`exit`] codes below every
-//! `--help`, an error in one line on stderr, `completions SHELL` and `man DIR`.
+//! `--help` and the ranges of numbers in it, an error in one line on stderr, `completions SHELL` and `man DIR`.
 #![forbid(unsafe_code)]
 
 pub mod exit;
 mod line;
 mod nearest;
 mod papers;
+mod range;
 
 use clap::{ArgMatches, Command, Parser};
 use exit::Failure;
@@ -18,6 +19,7 @@ use std::sync::OnceLock;
 
 pub use line::{of_error, of_usage};
 pub use nearest::{nearest, unknown};
+pub use range::{Number, Within, within};
 
 /// The commit that a release build was made from; empty in debug builds and outside of a checkout.
 pub const COMMIT: &str = env!("KMESH_BUILT_COMMIT");
@@ -123,7 +125,7 @@ enum Asked<A> {
 /// The program's command with what all programs have.
 fn command<A: Parser>(program: &'static str) -> Command {
     let every = |command: Command| command.after_help(exit::TABLE);
-    A::command()
+    range::show(A::command())
         .name(program)
         .bin_name(program)
         .version(VERSION)
@@ -169,7 +171,7 @@ mod tests {
         /// Goes.
         Go {
             /// How far.
-            #[arg(long, value_parser = clap::value_parser!(u32).range(1..=9))]
+            #[arg(long, value_parser = within(1_u32..=9))]
             far: u32,
         },
     }

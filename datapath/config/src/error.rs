@@ -53,6 +53,16 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// One error that says what several say.
+    pub(crate) fn all(errors: &[Self]) -> Self {
+        let words = errors.iter().map(|error| {
+            let cause = std::error::Error::source(error);
+            cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+        });
+        let message = words.collect::<Vec<_>>().join("; ");
+        Self::Whole { message }
+    }
+
     /// Where it is, if it is about a place in the configuration.
     pub fn place(&self) -> Option<&Place> {
         match self {

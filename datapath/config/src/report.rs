@@ -81,15 +81,21 @@ impl Report {
     /// Reads files that together are one configuration.
     ///
     /// # Errors
-    /// [`ConfigError`] if a file cannot be read or is not YAML.
+    /// [`ConfigError`] if a file cannot be read or is not YAML; one about all such files.
     pub fn of_files(files: &[PathBuf]) -> Result<Self, ConfigError> {
-        let mut documents = Vec::new();
+        let (mut documents, mut errors) = (Vec::new(), Vec::new());
         for path in files {
             let origin = path.display().to_string();
-            let value = tree(&crate::text(path)?, &origin)?;
-            documents.push((origin.clone(), Document::of(&origin, &value)));
+            match crate::text(path).and_then(|text| tree(&text, &origin)) {
+                Ok(value) => documents.push((origin.clone(), Document::of(&origin, &value))),
+                Err(error) => errors.push(error),
+            }
         }
-        Ok(Self::of(documents))
+        match errors.len() {
+            0 => Ok(Self::of(documents)),
+            1 => Err(errors.remove(0)),
+            _ => Err(ConfigError::all(&errors)),
+        }
     }
 
     /// What becomes of documents, each with its name, that together are one configuration.

@@ -29,7 +29,7 @@ use crate::supervise::Supervisor;
 use crate::{rundir, splice, systemd, upstream};
 
 /// Largest pods file that is read, bytes.
-const PODS_FILE_MAX: u64 = 16 << 20;
+pub const PODS_FILE_MAX: u64 = 16 << 20;
 /// How long pods that do not open keep the daemon from being ready, and from taking over.
 const FIRST_PODS: Duration = Duration::from_secs(10);
 /// How long pods that do not open keep others from being released.
@@ -92,13 +92,7 @@ pub struct Daemon {
 pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
     let (name, run_dir) = (options.name.clone(), options.run_dir.clone());
     // Before anything is loaded, unless somebody has to be asked for it.
-    let own = || {
-        Socket::listen(&run_dir, &name, DAEMON).with_context(|| {
-            format!(
-                "kmeshd named {name}: give this one another --name, or --replace the one that runs"
-            )
-        })
-    };
+    let own = || Socket::listen(&run_dir, &name, DAEMON);
     let socket = (!options.replace).then(own).transpose()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

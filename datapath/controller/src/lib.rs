@@ -30,4 +30,5 @@ pub mod splice;
 pub mod status;
 pub mod supervise;
 pub mod systemd;
+pub mod told;
 pub mod upstream;

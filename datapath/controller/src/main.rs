@@ -10,14 +10,16 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kmesh_cli::exit::{self, Failure};
-use kmesh_cli::{need_root, say};
+use kmesh_cli::{need_root, say, within};
 use kmesh_controller::daemon::{self, Options};
 use kmesh_controller::defence::{Defence, Without};
+use kmesh_controller::follow::FileError;
 use kmesh_controller::load::MapSize;
-use kmesh_controller::load::check::{Requirement, VERIFIED_MAX, check};
+use kmesh_controller::load::check::{Requirement, check};
 use kmesh_controller::load::tested::verdict;
+use kmesh_controller::rundir::FolderError;
 use kmesh_controller::source::Origin;
-use kmesh_controller::{guard, log, privilege, supervise};
+use kmesh_controller::{guard, log, privilege, supervise, told};
 use kmesh_probe::client::RUN_DIR;
 use kmesh_xds::{Protocol, Settings};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -64,7 +66,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t = WhenGone::Open)]
         when_gone: WhenGone,
         /// How long this daemon stays with its connections once another one has replaced it, seconds.
-        #[arg(long, default_value_t = 900)]
+        #[arg(long, default_value_t = 900, value_parser = within(0_u64..=86_400))]
         drain: u64,
         /// Gives a kernel map fewer entries than it has, to try what happens when it is full: MAP=ENTRIES.
         #[arg(long, value_name = "MAP=ENTRIES", hide = true)]
@@ -97,7 +99,18 @@ enum Command {
         /// Also compile these resources, as `run` would, and say what becomes of each (as `kmeshctl config check`).
         #[arg(long)]
         config: Option<PathBuf>,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
     },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
 }
 
 /// A source of the configuration that is spoken to.
@@ -161,12 +174,17 @@ fn main() -> ExitCode {
     kmesh_cli::main("kmeshd", code_of, act)
 }
 
-/// What was read is wrong; everything else is what this machine does not do.
+/// What was read is wrong, or a folder can't be made; everything else is what this machine does not do.
 fn code_of(error: &anyhow::Error) -> Option<u8> {
-    error
-        .chain()
-        .any(<dyn std::error::Error>::is::<kmesh_config::ConfigError>)
-        .then_some(exit::USAGE)
+    error.chain().find_map(|cause| {
+        if cause.is::<kmesh_config::ConfigError>() || cause.is::<FileError>() {
+            return Some(exit::USAGE);
+        }
+        match cause.downcast_ref::<FolderError>()? {
+            FolderError::Make { .. } => Some(exit::OUTPUT),
+            FolderError::Open { .. } => Some(exit::UNFIT),
+        }
+    })
 }
 
 fn act(arguments: Arguments) -> Result<u8> {
@@ -205,7 +223,7 @@ fn act(arguments: Arguments) -> Result<u8> {
             run_dir,
             pods_map,
         } => stay(&run_dir, &name, pods_map),
-        Command::Check { config } => report(config),
+        Command::Check { config, format } => report(config, format),
     };
     log::end();
     outcome
@@ -219,7 +237,8 @@ fn begin(command: &Command) -> Result<()> {
             privilege::keep_only(&privilege::DAEMON)
         }
         Command::Guard { .. } => privilege::keep_only(&privilege::GUARD),
-        Command::Release { .. } | Command::Check { .. } => Ok(()),
+        Command::Release { .. } => need_root("kmeshd release").map_err(Into::into),
+        Command::Check { .. } => need_root("kmeshd check").map_err(Into::into),
     };
     log::begin()?;
     supervise::log_panics();
@@ -227,6 +246,7 @@ fn begin(command: &Command) -> Result<()> {
 }
 
 fn run(options: Options) -> Result<u8> {
+    told::check(&options)?;
     // Every anchored connection is a descriptor here, and so is every upstream.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
@@ -252,6 +272,7 @@ fn stay(run_dir: &Path, name: &str, pods: u32) -> Result<u8> {
 }
 
 fn release(run_dir: &Path, name: &str) -> Result<u8> {
+    told::name(run_dir, name).map_err(Failure::usage)?;
     if runtime()?.block_on(guard::dismiss(run_dir, name))? {
         return Ok(exit::HELD);
     }
@@ -261,41 +282,39 @@ fn release(run_dir: &Path, name: &str) -> Result<u8> {
     .into())
 }
 
-fn report(config: Option<PathBuf>) -> Result<u8> {
+fn report(config: Option<PathBuf>, format: Format) -> Result<u8> {
     // What was typed first: the programs take a while.
     let resources = config
         .map(|path| kmesh_config::Report::of_files(&[path]))
         .transpose()?;
-    let mut met = true;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let mut text = format!("{}\n", verdict(release.trim()));
-    for requirement in check() {
-        let Requirement {
-            name,
-            purpose,
-            optional,
-            verified,
-            failure,
-        } = requirement;
-        met &= optional || failure.is_none();
-        let outcome = match (failure, verified) {
-            (Some(failure), _) => failure,
-            (None, Some(verified)) => {
-                format!("ok, {verified} of at most {VERIFIED_MAX} instructions verified")
+    let kernel = verdict(release.trim());
+    let requirements = check();
+    let met = requirements.iter().all(Requirement::met);
+    say(&match format {
+        Format::Json => {
+            let all = serde_json::json!({
+                "met": met,
+                "kernel": kernel,
+                "requirements": requirements,
+                "config": resources,
+            });
+            format!("{all}\n")
+        }
+        Format::Text => {
+            let mut text = format!("{kernel}\n");
+            for requirement in &requirements {
+                writeln!(text, "{requirement}")?;
             }
-            (None, None) => "ok".to_owned(),
-        };
-        writeln!(text, "{name:24} {purpose:55} {outcome}")?;
-    }
-    let mut refused = false;
-    if let Some(report) = resources {
-        refused = report.refused() > 0;
-        write!(text, "{report}")?;
-    }
-    say(&text)?;
+            if let Some(report) = &resources {
+                write!(text, "{report}")?;
+            }
+            text
+        }
+    })?;
     Ok(if !met {
         exit::UNFIT
-    } else if refused {
+    } else if resources.is_some_and(|report| report.refused() > 0) {
         exit::USAGE
     } else {
         exit::HELD

@@ -17,6 +17,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Why there is no status.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
+    /// No daemon can have this name.
+    #[error(transparent)]
+    Name(io::Error),
+    /// The folder of sockets is another user's.
+    #[error(
+        "kmeshd {name} can be asked only by its own user, and {path} lets no one else in: run it with sudo"
+    )]
+    Forbidden {
+        /// The daemon's name.
+        name: String,
+        /// Its folder.
+        path: String,
+    },
     /// Nobody answers.
     #[error("no kmeshd named {name} answers at {path}; is it running?")]
     Unreachable {
@@ -81,10 +94,18 @@ pub fn status(name: &str) -> Result<Status, StatusError> {
 /// # Errors
 /// [`StatusError`].
 pub fn status_in(run_dir: &Path, name: &str) -> Result<Status, StatusError> {
-    let document = document(run_dir, name).map_err(|source| StatusError::Unreachable {
-        name: name.to_owned(),
-        path: run_dir.join(name).display().to_string(),
-        source,
+    socket(run_dir, name, "admin").map_err(StatusError::Name)?;
+    let path = run_dir.join(name).display().to_string();
+    let document = document(run_dir, name).map_err(|source| match source.kind() {
+        io::ErrorKind::PermissionDenied => StatusError::Forbidden {
+            name: name.to_owned(),
+            path,
+        },
+        _ => StatusError::Unreachable {
+            name: name.to_owned(),
+            path,
+            source,
+        },
     })?;
     serde_json::from_slice(&document).map_err(|source| StatusError::Garbled {
         name: name.to_owned(),

@@ -64,9 +64,10 @@ fn main() -> ExitCode {
 /// A daemon that does not answer is the environment's fault, everything else that can go wrong is the input's.
 #[expect(clippy::unnecessary_wraps, reason = "other programs leave codes open")]
 fn code_of(error: &anyhow::Error) -> Option<u8> {
-    let daemon = error
-        .chain()
-        .any(<dyn std::error::Error>::is::<client::StatusError>);
+    let daemon = error.chain().any(|cause| {
+        let status = cause.downcast_ref::<client::StatusError>();
+        status.is_some_and(|error| !matches!(error, client::StatusError::Name(_)))
+    });
     Some(if daemon { exit::UNFIT } else { exit::USAGE })
 }
 

@@ -5,6 +5,7 @@ use crate::run::RunError;
 use crate::scenario::Scenario;
 use kmesh_cli::exit::Failure;
 use kmesh_dataplanes::{Arm, External, NAMES};
+use std::collections::BTreeSet;
 use std::env;
 use std::path::PathBuf;
 
@@ -16,8 +17,8 @@ fn folder() -> PathBuf {
 }
 
 fn description(name: &str) -> Option<PathBuf> {
-    // A name is a file's name, never a way out of the folder.
-    let plain = !name.is_empty() && !name.contains(['/', '.']);
+    // A name is a file's name, never a way out of the folder. One that can be no arm's is refused when its file is read.
+    let plain = !name.is_empty() && !name.contains('/');
     let path = folder().join(format!("{name}.toml"));
     (plain && path.is_file()).then_some(path)
 }
@@ -52,8 +53,15 @@ pub fn unknown(name: &str) -> String {
 /// Refuses names that are no arm's, all of them at once.
 ///
 /// # Errors
-/// [`RunError::UnknownArm`] for one; a [`Failure`] that names all for several.
+/// [`RunError::UnknownArm`] for one; a [`Failure`] that names all for several, or a description of a built-in arm's name.
 pub fn check(asked: &[String]) -> anyhow::Result<()> {
+    if let Some(name) = NAMES.iter().find(|name| description(name).is_some()) {
+        return Err(Failure::usage(format!(
+            "{} describes an arm {name}, and that is the name of a built-in one: give the file another name",
+            folder().join(format!("{name}.toml")).display()
+        ))
+        .into());
+    }
     let wrong: Vec<&String> = asked.iter().filter(|name| !is_known(name)).collect();
     match wrong.as_slice() {
         [] => Ok(()),
@@ -82,6 +90,23 @@ pub fn find(name: &str) -> Result<Box<dyn Arm>, RunError> {
         Some(path) => Ok(Box::new(External::read(&path)?)),
         None => Err(RunError::UnknownArm(name.to_owned())),
     }
+}
+
+/// What `--arms` leaves unjudged, a line for each scenario (one for all points of a sweep): the expectations whose arms are left out.
+pub fn unjudged(scenarios: &[Scenario], only: &[String]) -> BTreeSet<String> {
+    let left_out = |scenario: &Scenario| {
+        let left_out = |arm: &&String| !only.is_empty() && !only.contains(arm);
+        let subjects = scenario.expectations.iter().map(|one| &one.subject);
+        let lost: Vec<String> = subjects
+            .filter(|subject| subject.arms().iter().any(left_out))
+            .map(ToString::to_string)
+            .collect();
+        (!lost.is_empty()).then(|| {
+            let (name, lost) = (scenario.family(), lost.join(", "));
+            format!("{name}: not judged, because --arms leaves out an arm of it: {lost}")
+        })
+    };
+    scenarios.iter().filter_map(left_out).collect()
 }
 
 /// Adds the described arms among `only` to every scenario, and takes out those whose programs are not on this machine, with a word on
@@ -130,4 +155,30 @@ pub fn choose(scenarios: &mut [Scenario], only: &[String]) -> anyhow::Result<()>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Catalogue;
+
+    #[test]
+    fn what_arms_that_are_left_out_leave_unjudged_is_said() {
+        let canary = Catalogue::new(scenario_directory())
+            .load("header-canary")
+            .unwrap();
+        let scenarios = [canary];
+        let said = |only: &[&str]| {
+            let only: Vec<String> = only.iter().map(|&arm| arm.to_owned()).collect();
+            unjudged(&scenarios, &only).pop_first()
+        };
+        let line = said(&["direct", "kmesh"]).unwrap();
+        assert!(
+            line.contains("header-canary") && line.contains("ratio(envoy-both,kmesh).p50"),
+            "{line}"
+        );
+        assert!(!line.contains("kernel_share"), "{line}");
+        assert_eq!(said(&["direct", "envoy-both", "kmesh"]), None);
+        assert_eq!(said(&[]), None);
+    }
 }

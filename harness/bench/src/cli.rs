@@ -2,7 +2,8 @@
 
 use crate::gate::verdict::Stage;
 use crate::run::Foreign;
-use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kmesh_cli::within;
 use std::path::PathBuf;
 
 /// Compares ways for a pod's traffic to travel: no mesh, nftables, real Envoy, the kernel datapath.
@@ -33,6 +34,8 @@ pub struct Cli {
 pub enum Command {
     /// List scenarios and arms.
     List {
+        /// Only scenarios with this in their names; `*` stands for any letters, `?` for one.
+        pattern: Option<String>,
         /// How to write the list.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -47,7 +50,7 @@ pub enum Command {
     /// Measure where the time goes: connections, stack traversals, context switches, system calls, copies and CPU time by
     /// part, per request and arm.
     Breakdown(BreakdownOf),
-    /// Bring one arm up and run a command in the client pod, with KMESH_URL set.
+    /// Bring one arm up and run a command in the client pod, with KMESH_URL set; end with the command's code.
     Up(Up),
     /// Print the article's claims beside the figures of a results folder; with --write, make its report.html,
     /// README.md and drawings again from the stored figures.
@@ -73,6 +76,9 @@ pub enum Command {
         a: PathBuf,
         /// The later folder.
         b: PathBuf,
+        /// Only ratios whose intervals are apart.
+        #[arg(long)]
+        changed: bool,
         /// How to write it.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -107,7 +113,7 @@ pub enum Verify {
     /// exit code 2.
     Decisions {
         /// How many decisions to compare.
-        #[arg(value_parser = value_parser!(u64).range(1..=1_000_000_000), long, default_value_t = 20_000)]
+        #[arg(value_parser = within(1_u64..=1_000_000_000), long, default_value_t = 20_000)]
         cases: u64,
         /// Where the random numbers begin; the same seed asks the same questions.
         #[arg(long, default_value_t = 1)]
@@ -122,7 +128,7 @@ pub enum Verify {
     /// answer 1; each is written to stderr with the seed and the step that reproduce it.
     Streams {
         /// How long, seconds, shared out among the arms.
-        #[arg(value_parser = |t: &str| number(t, 0.1, 86_400.0), long, default_value_t = 60.0)]
+        #[arg(value_parser = within(0.1_f64..=86_400.0), long, default_value_t = 60.0)]
         seconds: f64,
         /// Only these arms; by default all but `direct-aa`.
         #[arg(
@@ -136,7 +142,7 @@ pub enum Verify {
         #[arg(long, default_value_t = 1)]
         seed: u64,
         /// Connections at a time.
-        #[arg(value_parser = |t: &str| whole(t, 1, 4_096), long, default_value_t = 24)]
+        #[arg(value_parser = within(1_usize..=4_096), long, default_value_t = 24)]
         connections: usize,
         /// Only this connection of the plan, as a finding names it.
         #[arg(long)]
@@ -148,19 +154,19 @@ pub enum Verify {
     /// of the victim without its answer 1.
     Isolation {
         /// How long, seconds, shared out among the paths and the attacks.
-        #[arg(value_parser = |t: &str| number(t, 1.0, 86_400.0), long, default_value_t = 60.0)]
+        #[arg(value_parser = within(1.0_f64..=86_400.0), long, default_value_t = 60.0)]
         seconds: f64,
         /// The order of the attacks and what they draw follow from it.
         #[arg(long, default_value_t = 1)]
         seed: u64,
         /// What carries the requests.
-        #[arg(long = "paths", alias = "path", value_delimiter = ',', value_name = "PATH,...", default_values = ["shortcut", "splice"])]
+        #[arg(long = "paths", alias = "path", value_delimiter = ',', value_name = "PATH,...", default_values = PATHS, value_parser = PATHS)]
         paths: Vec<String>,
         /// Most that the victim's p99 may be of that without an attack; by default it is reported and not judged.
-        #[arg(value_parser = |t: &str| number(t, 1.0, 1_000.0), long)]
+        #[arg(value_parser = within(1.0_f64..=1_000.0), long)]
         p99: Option<f64>,
         /// Switches a defence of kmeshd off, to see its attack succeed: namespace, sequences, numbers, shares.
-        #[arg(long, hide = true)]
+        #[arg(long, hide = true, value_parser = DEFENCES)]
         without: Vec<String>,
     },
     /// Large bodies: memory of readers that do not read, against plain TCP, and throughput against `direct` (needs root).
@@ -169,10 +175,10 @@ pub enum Verify {
     /// below 0.9, 2 if a body is not whole.
     Bulk {
         /// Readers that ask for 16 MiB each and do not read.
-        #[arg(value_parser = |t: &str| whole(t, 1, 100_000), long, default_value_t = 1_000)]
+        #[arg(value_parser = within(1_usize..=100_000), long, default_value_t = 1_000)]
         readers: usize,
         /// Rounds of 16 MiB transfers in both directions, eight transfers per arm and round.
-        #[arg(value_parser = |t: &str| whole(t, 1, 1_000), long, default_value_t = 14)]
+        #[arg(value_parser = within(1_usize..=1_000), long, default_value_t = 14)]
         rounds: usize,
         /// The arms to compare with `direct`.
         #[arg(long = "arms", alias = "arm", value_delimiter = ',', value_name = "ARM,...", default_values = ["kmesh", "kmesh-remote"])]
@@ -193,10 +199,10 @@ pub enum Verify {
     /// slow to notice a control plane's return.
     Xds {
         /// Outages of each of the four kinds, with each protocol.
-        #[arg(long, default_value_t = 25)]
+        #[arg(long, default_value_t = 25, value_parser = within(1_u32..=10_000))]
         outages: u32,
         /// Pods on one connection.
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, value_parser = within(1_usize..=1_000))]
         pods: usize,
         /// Meshes to load, SERVICESxENDPOINTS each.
         #[arg(long = "mesh", value_delimiter = ',', value_name = "SxE,...", default_values = ["1000x20", "10000x10"], value_parser = mesh_size)]
@@ -204,16 +210,20 @@ pub enum Verify {
     },
 }
 
-/// `SERVICESxENDPOINTS`.
+/// What carries the requests of `verify isolation`, as `kmeshd --path` names it.
+const PATHS: [&str; 2] = ["shortcut", "splice"];
+
+/// What `verify isolation` can switch off, as `kmeshd --without` names it.
+const DEFENCES: [&str; 4] = ["namespace", "sequences", "numbers", "shares"];
+
+/// `SERVICESxENDPOINTS`, at least one of each.
 fn mesh_size(text: &str) -> Result<(u32, u32), String> {
-    let sizes = text
-        .split_once('x')
-        .ok_or_else(|| format!("{text}: not SERVICESxENDPOINTS"))?;
-    let number = |text: &str| {
-        text.parse::<u32>()
-            .map_err(|error| format!("{text}: {error}"))
-    };
-    Ok((number(sizes.0)?, number(sizes.1)?))
+    let refused = || "not SERVICESxENDPOINTS, at least 1 of each, such as 1000x20".to_owned();
+    let (services, endpoints) = text.split_once('x').ok_or_else(refused)?;
+    match (services.parse(), endpoints.parse()) {
+        (Ok(services), Ok(endpoints)) if services > 0 && endpoints > 0 => Ok((services, endpoints)),
+        _ => Err(refused()),
+    }
 }
 
 /// Options of `explain`.
@@ -282,10 +292,10 @@ pub struct Crosscheck {
     )]
     pub generators: Vec<Foreign>,
     /// Turns of each generator.
-    #[arg(value_parser = |t: &str| whole(t, 1, 1_000), long, default_value_t = 8)]
+    #[arg(value_parser = within(1_usize..=1_000), long, default_value_t = 8)]
     pub rounds: usize,
     /// Length of a turn, seconds.
-    #[arg(value_parser = value_parser!(u32).range(1..=600), long, default_value_t = 2)]
+    #[arg(value_parser = within(1_u32..=600), long, default_value_t = 2)]
     pub seconds: u32,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
@@ -302,16 +312,16 @@ pub struct Stall {
     #[arg(long, default_value = "direct")]
     pub arm: String,
     /// Requests per second.
-    #[arg(value_parser = |t: &str| number(t, 1.0, 10_000_000.0), long, default_value_t = 1000.0)]
+    #[arg(value_parser = within(1.0_f64..=10_000_000.0), long, default_value_t = 1000.0)]
     pub rate: f64,
     /// How long the servers stand still, milliseconds.
-    #[arg(value_parser = value_parser!(u32).range(1..=60_000), long, default_value_t = 500)]
+    #[arg(value_parser = within(1_u32..=60_000), long, default_value_t = 500)]
     pub stall_ms: u32,
     /// Length of the load, milliseconds; the stall begins in its middle.
-    #[arg(value_parser = value_parser!(u32).range(100..=600_000), long, default_value_t = 4000)]
+    #[arg(value_parser = within(100_u32..=600_000), long, default_value_t = 4000)]
     pub cell_ms: u32,
     /// Connections that share the load.
-    #[arg(value_parser = value_parser!(u32).range(1..=65_535), long, default_value_t = 8)]
+    #[arg(value_parser = within(1_u32..=65_535), long, default_value_t = 8)]
     pub connections: u32,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
@@ -330,8 +340,8 @@ pub struct Gate {
     /// Only these stages.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STAGE,...")]
     pub only: Vec<Stage>,
-    /// Accept that counts of this kind grew, such as verified-instructions.
-    #[arg(long, value_delimiter = ',', value_name = "KIND,...")]
+    /// Accept that counts of this kind grew.
+    #[arg(long, value_delimiter = ',', value_name = "KIND,...", value_parser = crate::gate::counts::KINDS)]
     pub accept: Vec<String>,
     /// Test the gate itself: simulated runs with recorded noise; with --mutant and --live-aa in labs too.
     #[arg(long)]
@@ -348,20 +358,21 @@ pub struct Gate {
         requires = "self_test",
         value_name = "delay=TIME",
         num_args = 0..=1,
-        default_missing_value = crate::gate::MUTANT
+        default_missing_value = crate::gate::MUTANT,
+        value_parser = crate::gate::mutant
     )]
     pub mutant: Option<String>,
     /// With --self-test: no simulations, only what is asked for in labs.
     #[arg(long, requires = "self_test")]
     pub only_live: bool,
     /// With --self-test: this many live runs of one program against itself, none of which may alarm.
-    #[arg(long, value_name = "RUNS", default_value_t = 0, requires = "self_test")]
+    #[arg(long, value_name = "RUNS", default_value_t = 0, requires = "self_test", value_parser = within(0_u32..=1_000))]
     pub live_aa: u32,
     /// Few blocks and short cells: to try the gate, not to judge by it.
     #[arg(long)]
     pub quick: bool,
     /// Decisions to compare in G0.
-    #[arg(value_parser = value_parser!(u64).range(1..=1_000_000_000), long, default_value_t = 20_000)]
+    #[arg(value_parser = within(1_u64..=1_000_000_000), long, default_value_t = 20_000)]
     pub cases: u64,
     /// Write DIR/gate.json, DIR/gate.md and every measurement.
     #[arg(long, value_name = "DIR")]
@@ -377,7 +388,7 @@ pub struct BreakdownOf {
     /// Scenario by name or by path.
     pub scenario: String,
     /// Length of each of the two passes over each arm, seconds.
-    #[arg(long, default_value_t = 2.0, value_parser = |t: &str| number(t, 0.1, 60.0))]
+    #[arg(long, default_value_t = 2.0, value_parser = within(0.1_f64..=60.0))]
     pub seconds: f64,
     /// Measure only these arms.
     #[arg(long, value_delimiter = ',', value_name = "ARM,...")]
@@ -388,30 +399,6 @@ pub struct BreakdownOf {
     /// How to write it on stdout.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-}
-
-/// A number from `least` to `most`.
-fn number(text: &str, least: f64, most: f64) -> Result<f64, String> {
-    let value: f64 = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not a number"))?;
-    if (least..=most).contains(&value) {
-        Ok(value)
-    } else {
-        Err(format!("{value} is not in {least}..={most}"))
-    }
-}
-
-/// A whole number from `least` to `most`.
-fn whole(text: &str, least: usize, most: usize) -> Result<usize, String> {
-    let value: usize = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not a whole number"))?;
-    if (least..=most).contains(&value) {
-        Ok(value)
-    } else {
-        Err(format!("{value} is not in {least}..={most}"))
-    }
 }
 
 /// Options of `up`.

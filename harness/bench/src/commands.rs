@@ -2,6 +2,7 @@
 
 mod crosscheck;
 mod gate;
+mod list;
 
 use crate::binaries::{Programs, scenario_directory};
 use crate::cli::{BreakdownOf, Cli, Command, Explain, Format, Run, Stall, Up, Verify};
@@ -10,7 +11,7 @@ use crate::report::{self, Table};
 use crate::run::{
     self, Arena, Interrupt, Measured, Options, StallOptions, groups, measure_retrying,
 };
-use crate::scenario::{self, Catalogue, Scenario};
+use crate::scenario::{self, Catalogue};
 use crate::summary::{Status, Summary};
 use crate::verify;
 use crate::{arms, exit, machine};
@@ -33,7 +34,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     }
     let catalogue = Catalogue::new(cli.directory.unwrap_or_else(scenario_directory));
     match cli.command {
-        Command::List { format } => list(&catalogue, format),
+        Command::List { pattern, format } => list::list(&catalogue, pattern.as_deref(), format),
         Command::New { name } => {
             let path = scenario::create(catalogue.directory(), &name)?;
             say(&format!("{}\n", path.display()))?;
@@ -59,7 +60,12 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             }
             Ok(0)
         }
-        Command::Compare { a, b, format } => compare(&a, &b, format),
+        Command::Compare {
+            a,
+            b,
+            changed,
+            format,
+        } => compare(&a, &b, changed, format),
         Command::Gate(options) => gate::gate(&catalogue, &options),
         Command::Verify(Verify::Decisions {
             cases,
@@ -117,47 +123,13 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     }
 }
 
-fn list(catalogue: &Catalogue, format: Format) -> anyhow::Result<u8> {
-    let mut table = Table::new(&["scenario", "arms", "points", "what it is"], 1..3);
-    for name in catalogue.names()? {
-        let scenarios = catalogue.load_all(&name)?;
-        let points = scenarios.len();
-        let Some(scenario) = scenarios.into_iter().next() else {
-            continue;
-        };
-        let scenario = Scenario { name, ..scenario };
-        if format == Format::Json {
-            let line = serde_json::json!({ "scenario": scenario.name, "title": scenario.title, "reproduces": scenario.reproduces, "arms": scenario.arms.run, "points": points });
-            say(&format!("{line}\n"))?;
-        }
-        table.row(vec![
-            scenario.name,
-            scenario.arms.run.len().to_string(),
-            points.to_string(),
-            scenario.title,
-        ]);
-    }
-    say(&match format {
-        Format::Json => String::new(),
-        Format::Markdown => table.markdown(),
-        Format::Text => report::fit(&format!(
-            "{}\narms: {}\n",
-            table.text(),
-            arms::names().join(", ")
-        )),
-    })?;
-    Ok(0)
-}
-
 fn run_scenarios(catalogue: &Catalogue, options: &Run) -> anyhow::Result<u8> {
-    let mut scenarios = options
-        .scenarios
-        .iter()
-        .map(|name| catalogue.load_all(name))
-        .collect::<Result<Vec<Vec<Scenario>>, _>>()?
-        .concat();
+    let mut scenarios = catalogue.load_each(&options.scenarios)?;
     arms::choose(&mut scenarios, &options.arms)?;
     need_root("kmesh-bench run")?;
+    for line in arms::unjudged(&scenarios, &options.arms) {
+        talk(&line);
+    }
     if let Some(dir) = &options.out {
         report::try_folder(dir)?;
     }
@@ -385,15 +357,24 @@ fn print_line(dir: &Path) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn compare(a: &Path, b: &Path, format: Format) -> anyhow::Result<u8> {
-    let (a, b) = (report::read_summaries(a)?, report::read_summaries(b)?);
+fn compare(a: &Path, b: &Path, changed: bool, format: Format) -> anyhow::Result<u8> {
+    let mut lines = report::compared(&report::read_summaries(a)?, &report::read_summaries(b)?);
+    if lines.is_empty() {
+        return Err(Failure::usage(format!(
+            "{} and {} have no ratio in common: name two runs of the same scenarios",
+            a.display(),
+            b.display()
+        ))
+        .into());
+    }
+    lines.retain(|line| line.apart || !changed);
     if format == Format::Json {
-        for line in report::compared(&a, &b) {
-            say(&(serde_json::to_string(&line)? + "\n"))?;
+        for line in &lines {
+            say(&(serde_json::to_string(line)? + "\n"))?;
         }
         return Ok(0);
     }
-    say(&report::comparison(&a, &b, words(format)))?;
+    say(&report::comparison(&lines, words(format)))?;
     Ok(0)
 }
 
@@ -439,6 +420,9 @@ fn explain(options: &Explain) -> anyhow::Result<u8> {
 }
 
 fn verify_decisions(cases: u64, seed: u64, self_test: bool) -> anyhow::Result<u8> {
+    if !self_test {
+        need_root("kmesh-bench verify decisions")?;
+    }
     let progress = progress_bar("decisions");
     let options = verify::Options {
         cases,

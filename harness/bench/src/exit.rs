@@ -8,6 +8,7 @@ use crate::scenario::ScenarioError;
 use crate::summary::Status;
 pub use kmesh_cli::exit::{FAILED, OUTPUT, UNFIT, USAGE, WRONG};
 use kmesh_dataplanes::DescriptionError;
+use kmesh_oracle::edge::RecordError;
 use kmesh_streams::lab::CheckError;
 
 /// Ended by the user, by the shell's convention.
@@ -38,6 +39,9 @@ pub fn of_error(error: &anyhow::Error) -> Option<u8> {
 }
 
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if let Some(ScenarioError::Cache { .. }) = cause.downcast_ref() {
+        return Some(OUTPUT);
+    }
     if cause.is::<ScenarioError>()
         || cause.is::<UsageError>()
         || cause.is::<NoiseError>()
@@ -50,6 +54,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             ReadError::Write { .. } => OUTPUT,
             _ => USAGE,
         });
+    }
+    if let Some(RecordError::Write(_)) = cause.downcast_ref() {
+        return Some(OUTPUT);
     }
     if let Some(error) = cause.downcast_ref::<CheckError>() {
         return Some(match error {

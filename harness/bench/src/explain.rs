@@ -56,7 +56,8 @@ pub fn explain(options: &Explain, envoy: &Path) -> anyhow::Result<Explained> {
     let usage = |error: &dyn fmt::Display| UsageError(error.to_string());
     let file = options.config.as_deref();
     let file = file.ok_or_else(|| usage(&"a request needs --config FILE to be explained by"))?;
-    let config = kmesh_config::read(file).map_err(|error| usage(&error))?;
+    let config = kmesh_config::read(file)
+        .map_err(|error| UsageError(kmesh_cli::of_error(&anyhow::Error::new(error))))?;
     let position = listener(&config, options.listener.as_deref()).map_err(|error| usage(&error))?;
     let head = head(text).map_err(|error| usage(&error))?;
     let dice = (!options.dice.is_empty()).then_some(options.dice.as_slice());

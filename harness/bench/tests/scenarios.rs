@@ -189,7 +189,7 @@ fn mistakes_are_refused_with_their_place() {
         (
             "\"kmesh\"]",
             "\"qmesh\"]",
-            "s.toml:17:1: arms.run: no arm \"qmesh\": known are direct",
+            "s.toml:17:1: arms.run: no arm \"qmesh\": did you mean kmesh?",
         ),
         (
             "pod = \"b\"",

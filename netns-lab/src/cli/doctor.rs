@@ -3,9 +3,10 @@
 use kmesh_cli::exit;
 use netns_lab::{OwnerState, find_labs};
 
-pub(super) fn run(remove: bool) -> anyhow::Result<u8> {
-    if remove {
-        super::need_root("netns-lab doctor --remove")?;
+/// Lists leftovers; as `command` that removes them, does so.
+pub(super) fn run(remove: Option<&str>) -> anyhow::Result<u8> {
+    if let Some(command) = remove {
+        super::need_root(command)?;
     }
     let mut left = 0;
     for lab in find_labs()? {
@@ -21,7 +22,7 @@ pub(super) fn run(remove: bool) -> anyhow::Result<u8> {
             OwnerState::Foreign => {
                 eprintln!("not judged, the owner is in another pid namespace: {what}");
             }
-            OwnerState::Dead if remove && lab.remove_leftover()? => {
+            OwnerState::Dead if remove.is_some() && lab.remove_leftover()? => {
                 super::say(&format!("removed: {what}\n"))?;
             }
             OwnerState::Dead => {

@@ -4,7 +4,7 @@ use std::{ffi::OsString, os::unix::process::CommandExt};
 
 use kmesh_cli::exit::Failure;
 
-/// Run a command in a pod.
+/// Run a command in a pod, and end with its code.
 #[derive(Debug, clap::Args)]
 pub(super) struct Exec {
     /// Name of the lab

@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
 enum Action {
     /// Bring a lab up and hold it until Ctrl-C, SIGTERM or `down`
     Up(up::Up),
-    /// Run a command in a pod of a lab that `up` holds
+    /// Run a command in a pod of a lab that `up` holds, and end with the command's code
     Exec(exec::Exec),
     /// Take a lab down that `up` holds, and wait until it is gone
     Down {
@@ -53,13 +53,14 @@ impl Arguments {
             Action::Up(up) => up.run(),
             Action::Exec(exec) => exec.run(),
             Action::Down { name } => {
+                need_root("netns-lab down")?;
                 netns_lab::control::down(&name)?;
                 eprintln!("lab {name} is down");
                 Ok(exit::HELD)
             }
             Action::List { json } => list::run(json),
-            Action::Doctor { remove } => doctor::run(remove),
-            Action::Gc => doctor::run(true),
+            Action::Doctor { remove } => doctor::run(remove.then_some("netns-lab doctor --remove")),
+            Action::Gc => doctor::run(Some("netns-lab gc")),
         }
     }
 }

@@ -37,7 +37,9 @@ impl Socket {
         let folder = rundir::own(run_dir.to_owned())?.join(name);
         let folder = rundir::own(folder)?;
         let Some(lock) = Lock::take(&folder, &format!("{kind}.lock"))? else {
-            bail!("another process is the {kind} of the kmeshd named {name}");
+            bail!(
+                "another process is the {kind} of the kmeshd named {name}: give this one another --name, or --replace the one that runs"
+            );
         };
         // Left behind by one that was killed: who has the lock has the name.
         match fs::remove_file(&path) {

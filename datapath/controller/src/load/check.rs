@@ -1,6 +1,6 @@
 //! `kmeshd check`: what this kernel allows, and why not.
 
-use std::fs;
+use std::{fmt, fs};
 
 use super::btf::Offsets;
 use super::{LoadError, PROGRAMS, load_program, object};
@@ -20,6 +20,29 @@ pub struct Requirement {
     pub verified: Option<u32>,
     /// Why it is not met, in lines; `None` if it is.
     pub failure: Option<String>,
+}
+
+impl Requirement {
+    /// Whether the daemon can do with what is here.
+    pub fn met(&self) -> bool {
+        self.optional || self.failure.is_none()
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:24} {:55} ", self.name, self.purpose)?;
+        match (&self.failure, self.verified) {
+            (Some(failure), _) => f.write_str(failure),
+            (None, Some(verified)) => {
+                write!(
+                    f,
+                    "ok, {verified} of at most {VERIFIED_MAX} instructions verified"
+                )
+            }
+            (None, None) => f.write_str("ok"),
+        }
+    }
 }
 
 /// What the verifier follows at most of a program, instructions (`BPF_COMPLEXITY_LIMIT_INSNS`).

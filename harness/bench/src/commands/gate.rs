@@ -10,6 +10,7 @@ use crate::machine;
 use crate::run::Interrupt;
 use crate::scenario::Catalogue;
 use anyhow::Context as _;
+use kmesh_cli::exit::Failure;
 use kmesh_cli::{need_root, say, talk};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -22,6 +23,10 @@ pub(super) fn gate(catalogue: &Catalogue, options: &Gate) -> anyhow::Result<u8> 
     if !options.record_noise.is_empty() {
         say(&recorded::to_csv(&recorded::record(&options.record_noise)?))?;
         return Ok(0);
+    }
+    if options.only_live && options.mutant.is_none() && options.live_aa == 0 {
+        let words = "--only-live leaves nothing to do: say what with --mutant or --live-aa RUNS";
+        return Err(Failure::usage(words).into());
     }
     let labs = if options.self_test {
         options.mutant.is_some() || options.live_aa > 0

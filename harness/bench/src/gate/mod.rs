@@ -44,6 +44,23 @@ pub const SCENARIOS: [&str; 3] = [
 /// A delay in head's servers, about half of a request's time: the live self-test.
 pub const MUTANT: &str = "delay=60us";
 
+/// A mutant as it is typed: `delay=TIME`, a whole number with its unit.
+///
+/// # Errors
+/// What it should have been.
+pub fn mutant(text: &str) -> Result<String, String> {
+    let time = text.strip_prefix("delay=").unwrap_or_default();
+    let digits = time.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number = &time[..time.len() - digits.len()];
+    let some = number.parse::<u64>().is_ok_and(|number| number > 0);
+    if some && ["us", "ms", "s"].contains(&digits) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "not delay=TIME with a time above 0 in us, ms or s, such as {MUTANT}"
+    ))
+}
+
 /// What to compare.
 #[derive(Debug, Clone)]
 pub struct Plan {

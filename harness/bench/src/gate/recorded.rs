@@ -48,7 +48,7 @@ pub struct Noise {
 #[derive(Debug, thiserror::Error)]
 pub enum NoiseError {
     /// A file cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}; name a file that `kmesh-bench gate --record-noise` printed")]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -56,6 +56,9 @@ pub enum NoiseError {
         #[source]
         source: std::io::Error,
     },
+    /// Something else than a folder.
+    #[error("{0}: no folder; name results that `kmesh-bench run --out` wrote")]
+    NoFolder(PathBuf),
     /// Too little of a scenario.
     #[error("{origin}: {found} blocks of noise for {scenario}, of at least {SMALLEST} that are needed: record it from runs with {arms}", arms = TRIPLES[1].join(", "))]
     TooFew {
@@ -84,8 +87,11 @@ pub enum NoiseError {
 /// Noise for each of the gate's scenarios, from all of the results `folders` together: one run alone may have been quiet, or loud.
 ///
 /// # Errors
-/// [`NoiseError::TooFew`] when the folders have too little of a scenario.
+/// [`NoiseError::TooFew`] when the folders have too little of a scenario, [`NoiseError::NoFolder`].
 pub fn record(folders: &[PathBuf]) -> Result<Vec<Noise>, NoiseError> {
+    if let Some(other) = folders.iter().find(|folder| !folder.is_dir()) {
+        return Err(NoiseError::NoFolder(other.clone()));
+    }
     let of = |names: &[&str; 2]| Noise {
         scenario: names[0].to_owned(),
         blocks: folders

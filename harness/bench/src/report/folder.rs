@@ -27,6 +27,15 @@ pub enum ReadError {
         #[source]
         source: io::Error,
     },
+    /// No folder of results.
+    #[error("{path}: {source}; name a folder that `kmesh-bench run --out` wrote")]
+    NoFolder {
+        /// What was named.
+        path: PathBuf,
+        /// The file system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// Output that the file system does not take.
     #[error("{path}: cannot be written: {source}")]
     Write {
@@ -188,7 +197,7 @@ pub fn regenerate(dir: &Path) -> Result<PathBuf, ReadError> {
 /// Nothing there, or files that are not summaries.
 pub fn read_summaries(dir: &Path) -> Result<Vec<Summary>, ReadError> {
     let mut files = vec![dir.join("summary.json")];
-    for entry in fs::read_dir(dir).map_err(io(dir))? {
+    for entry in entries(dir)? {
         files.push(entry.map_err(io(dir))?.path().join("summary.json"));
     }
     files.retain(|file| file.is_file());
@@ -199,14 +208,27 @@ pub fn read_summaries(dir: &Path) -> Result<Vec<Summary>, ReadError> {
     files.iter().map(|file| read_summary(file)).collect()
 }
 
+/// What is in a folder of results.
+pub(super) fn entries(dir: &Path) -> Result<fs::ReadDir, ReadError> {
+    fs::read_dir(dir).map_err(|source| ReadError::NoFolder {
+        path: dir.to_owned(),
+        source,
+    })
+}
+
 /// Makes the folder and tries whether it takes a file: before anything is measured for it.
 ///
 /// # Errors
 /// [`ReadError::Write`].
 pub fn try_folder(dir: &Path) -> Result<(), ReadError> {
     let probe = dir.join(format!(".kmesh-bench-{}", std::process::id()));
-    fs::create_dir_all(dir)
-        .and_then(|()| fs::write(&probe, b"is there room?"))
+    let made = if dir.exists() && !dir.is_dir() {
+        let words = "it is no folder; name one with --out";
+        Err(io::Error::new(io::ErrorKind::NotADirectory, words))
+    } else {
+        fs::create_dir_all(dir)
+    };
+    made.and_then(|()| fs::write(&probe, b"is there room?"))
         .and_then(|()| fs::remove_file(&probe))
         .map_err(|source| ReadError::Write {
             path: dir.to_owned(),

@@ -1,7 +1,7 @@
 //! A result as it lies in a folder: figures, rows and histograms. All that a report is made of, so that
 //! `kmesh-bench report DIR` draws the same page on any machine at any time.
 
-use super::folder::{HISTOGRAMS, ReadError};
+use super::folder::{HISTOGRAMS, ReadError, entries};
 use crate::breakdown::Breakdown;
 use crate::record::{Merged, Record, Row};
 use crate::summary::{SCHEMA, Summary};
@@ -43,7 +43,7 @@ impl Stored {
 /// Nothing there, or files that this program does not understand.
 pub fn read_all(dir: &Path) -> Result<Vec<Stored>, ReadError> {
     let mut folders = vec![dir.to_owned()];
-    for entry in fs::read_dir(dir).map_err(io(dir))? {
+    for entry in entries(dir)? {
         folders.push(entry.map_err(io(dir))?.path());
     }
     folders.retain(|folder| folder.join("summary.json").is_file());

@@ -352,12 +352,12 @@ pub fn compared(a: &[Summary], b: &[Summary]) -> Vec<Compared> {
     lines
 }
 
-/// [`compared`] as a table.
-pub fn comparison(a: &[Summary], b: &[Summary], format: Format) -> String {
+/// Ratios of two results as a table.
+pub fn comparison(lines: &[Compared], format: Format) -> String {
     let mut table = Table::new(&["scenario", "ratio", "A", "B", "B : A", ""], 2..5);
-    for line in compared(a, b) {
+    for line in lines {
         table.row(vec![
-            line.scenario,
+            line.scenario.clone(),
             format!("{} {} : {}", line.metric, line.num, line.den),
             line.a.to_string(),
             line.b.to_string(),

@@ -13,22 +13,30 @@ use super::{
 /// Shortest padding header: `a-pad-000: x` and the line end.
 pub(crate) const PADDING_LEAST: u32 = 14;
 
-/// Checks `scenario` and fills in its parsed expectations.
+/// Checks `scenario` and fills in its parsed expectations. Mistakes in several of its parts are reported together, unless it has no
+/// identity or no topology, without which the rest means nothing.
 pub(super) fn check(scenario: &mut Scenario, chain: &[Source]) -> Result<(), ScenarioError> {
     let checker = Checker { chain };
     checker.identity(scenario)?;
     checker.topology(scenario)?;
-    checker.servers(scenario)?;
-    checker.arms(scenario)?;
-    checker.load(scenario)?;
-    scenario.log = checker.log(scenario)?;
-    checker.traffic(scenario)?;
-    checker.company(scenario)?;
-    checker.split(scenario)?;
-    checker.design("design", &scenario.design)?;
-    checker.design("quick", &scenario.design(true))?;
-    scenario.expectations = checker.expectations(scenario)?;
-    Ok(())
+    let log = checker.log(scenario);
+    let expectations = checker.expectations(scenario);
+    let mut parts = vec![
+        checker.servers(scenario),
+        checker.arms(scenario),
+        checker.load(scenario),
+        checker.traffic(scenario),
+        checker.company(scenario),
+        checker.split(scenario),
+        checker.design("design", &scenario.design),
+    ];
+    if parts.last().is_some_and(Result::is_ok) {
+        parts.push(checker.design("quick", &scenario.design(true)));
+    }
+    parts.push(log.map(|log| scenario.log = log));
+    parts.push(expectations.map(|parsed| scenario.expectations = parsed));
+    let errors = parts.into_iter().filter_map(Result::err).collect();
+    ScenarioError::of_all(errors).map_or(Ok(()), Err)
 }
 
 struct Checker<'a> {
@@ -72,11 +80,6 @@ impl Checker<'_> {
             "missing: say in one sentence what it is",
         )?;
         self.require(
-            !s.reproduces.is_empty(),
-            &["reproduces"],
-            "missing: say which experiment it repeats",
-        )?;
-        self.require(
             !s.client.is_empty(),
             &["client"],
             "missing: the pod the load comes from",
@@ -86,7 +89,7 @@ impl Checker<'_> {
             &["vip"],
             "missing: the address the load is aimed at, as ip:port",
         )?;
-        if !s.resources.is_file() {
+        if s.generated.is_none() && !s.resources.is_file() {
             return self.refuse(
                 &["resources"],
                 format!("{} is not a file", s.resources.display()),
@@ -171,16 +174,15 @@ impl Checker<'_> {
             &["arms", "run"],
             "missing: at least one arm",
         )?;
-        for arm in &s.arms.run {
-            if !crate::arms::is_known(arm) {
-                return self.refuse(
-                    &["arms", "run"],
-                    format!(
-                        "no arm {arm:?}: known are {}",
-                        crate::arms::names().join(", ")
-                    ),
-                );
-            }
+        let unknown: Vec<String> = s
+            .arms
+            .run
+            .iter()
+            .filter(|arm| !crate::arms::is_known(arm))
+            .map(|arm| crate::arms::unknown(arm))
+            .collect();
+        if !unknown.is_empty() {
+            return self.refuse(&["arms", "run"], unknown.join("; "));
         }
         for (key, arm) in [
             ("reference", &s.arms.reference),
@@ -188,7 +190,7 @@ impl Checker<'_> {
             ("baseline", &s.arms.baseline),
         ] {
             if !arm.is_empty() && !crate::arms::is_known(arm) {
-                return self.refuse(&["arms", key], format!("no arm {arm:?}"));
+                return self.refuse(&["arms", key], crate::arms::unknown(arm));
             }
         }
         Ok(())
@@ -424,12 +426,11 @@ impl Checker<'_> {
                 Ok(predicate) => predicate,
                 Err(error) => return self.refuse(&keys, error.to_string()),
             };
-            let named: Vec<&String> = match &subject {
-                Subject::Ratio { num, den, .. } => vec![num, den],
-                Subject::Arm { arm, .. } => vec![arm],
-                Subject::Total { .. } => Vec::new(),
-            };
-            if let Some(arm) = named.into_iter().find(|arm| !s.arms.run.contains(arm)) {
+            if let Some(arm) = subject
+                .arms()
+                .into_iter()
+                .find(|arm| !s.arms.run.contains(arm))
+            {
                 return self.refuse(
                     &keys,
                     format!("{arm:?} is not in arms.run, so this could never be judged"),

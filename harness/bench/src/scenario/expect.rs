@@ -62,6 +62,17 @@ pub enum Subject {
     },
 }
 
+impl Subject {
+    /// The arms without which it cannot be judged.
+    pub fn arms(&self) -> Vec<&String> {
+        match self {
+            Self::Ratio { num, den, .. } => vec![num, den],
+            Self::Arm { arm, .. } => vec![arm],
+            Self::Total { .. } => Vec::new(),
+        }
+    }
+}
+
 /// Which part of an interval a predicate looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {

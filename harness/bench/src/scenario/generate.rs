@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What is generated.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -60,13 +60,11 @@ const PORT: u16 = 8080;
 const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 
-/// Fills in topology, servers, vip and resources of a scenario that asks for it.
-///
-/// # Errors
-/// When the resources cannot be written.
-pub(super) fn generate(scenario: &mut Scenario, cache: &Path) -> io::Result<()> {
+/// Fills in topology, servers, vip and resources of a scenario that asks for it. The resources are a file in `cache` that
+/// [`settle`] writes.
+pub(super) fn generate(scenario: &mut Scenario, cache: &Path) {
     let Some(wanted) = scenario.generate.clone() else {
-        return Ok(());
+        return;
     };
     if let Some(count) = wanted.endpoints {
         servers(scenario, count);
@@ -101,8 +99,34 @@ pub(super) fn generate(scenario: &mut Scenario, cache: &Path) -> io::Result<()> 
         .map(|vip| listener(*vip, port, &routes))
         .collect();
     let document = json!({ "static_resources": { "listeners": listeners, "clusters": clusters } });
-    scenario.resources = store(cache, &scenario.name, &document)?;
-    Ok(())
+    // JSON is YAML.
+    let text = format!("{document:#}\n");
+    let file = format!("{}-{:016x}.yaml", scenario.name, fnv(text.as_bytes()));
+    scenario.resources = cache.join(file);
+    scenario.generated = Some(text);
+}
+
+/// Writes what was generated, unless it is there: beside its place and renamed, since tests load scenarios in parallel.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn settle(scenario: &Scenario) -> io::Result<()> {
+    let (path, Some(text)) = (&scenario.resources, &scenario.generated) else {
+        return Ok(());
+    };
+    if path.is_file() {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let draft = folder.join(format!(
+        ".{}-{}-{:?}",
+        scenario.name,
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    fs::write(&draft, text)?;
+    fs::rename(&draft, path)
 }
 
 fn servers(scenario: &mut Scenario, count: u16) {
@@ -218,23 +242,6 @@ fn listener(vip: Ipv4Addr, port: u16, routes: &[Value]) -> Value {
             }
         }] }]
     })
-}
-
-/// JSON is YAML. Written beside and renamed, since tests load scenarios in parallel.
-fn store(cache: &Path, name: &str, document: &Value) -> io::Result<PathBuf> {
-    let text = format!("{document:#}\n");
-    let path = cache.join(format!("{name}-{:016x}.yaml", fnv(text.as_bytes())));
-    if !path.is_file() {
-        fs::create_dir_all(cache)?;
-        let draft = cache.join(format!(
-            ".{name}-{}-{:?}",
-            std::process::id(),
-            std::thread::current().id()
-        ));
-        fs::write(&draft, text)?;
-        fs::rename(&draft, &path)?;
-    }
-    Ok(path)
 }
 
 /// FNV-1a, 64 bits: names files by content, no more.

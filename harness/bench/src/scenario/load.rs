@@ -1,7 +1,7 @@
 //! Reading: the chain of `extends`, merging, and the catalogue of a directory.
 
 use super::source::{Place, Source};
-use super::{Scenario, ScenarioError, sweep};
+use super::{Scenario, ScenarioError, generate, sweep};
 use std::path::{Path, PathBuf};
 
 /// Loads and checks one scenario file; of a sweep, its first point.
@@ -15,19 +15,38 @@ pub fn load(path: &Path) -> Result<Scenario, ScenarioError> {
         .ok_or_else(|| ScenarioError::Unknown {
             name: path.display().to_string(),
             directory: path.to_owned(),
-            known: String::new(),
+            known: Vec::new(),
         })
 }
 
-/// Loads and checks all scenarios of a file: one, or the points of its sweep.
+/// Loads and checks all scenarios of a file, one or the points of its sweep, and writes the configurations that they generate.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_all(path: &Path) -> Result<Vec<Scenario>, ScenarioError> {
+    let scenarios = read_all(path)?;
+    for scenario in &scenarios {
+        generate::settle(scenario).map_err(|source| ScenarioError::Cache {
+            path: scenario.resources.clone(),
+            source,
+        })?;
+    }
+    Ok(scenarios)
+}
+
+/// As [`load_all`], and writes nothing: such scenarios can be looked at, not run.
+///
+/// # Errors
+/// As [`load`].
+pub fn read_all(path: &Path) -> Result<Vec<Scenario>, ScenarioError> {
     let chain = read_chain(path)?;
     let mut merged = toml::Table::new();
     for source in chain.iter().rev() {
         merge(&mut merged, own_table(source)?);
+    }
+    if let Some(stem) = path.file_stem().filter(|_| !merged.contains_key("name")) {
+        let stem = stem.to_string_lossy().into_owned();
+        merged.insert("name".to_owned(), stem.into());
     }
     sweep::expand(&merged, &chain)
 }
@@ -158,13 +177,13 @@ impl Catalogue {
         &self.directory
     }
 
-    /// Names of all scenarios, sorted. Files that only serve as a base (no `name`) are left out.
+    /// Names of all scenarios, sorted. Files that only serve as a base (no `name` and no `title`) are left out.
     ///
     /// # Errors
     /// When the directory cannot be read.
     pub fn names(&self) -> Result<Vec<String>, ScenarioError> {
-        let unreadable = |source| ScenarioError::Read {
-            path: self.directory.clone(),
+        let unreadable = |source| ScenarioError::Folder {
+            directory: self.directory.clone(),
             source,
         };
         let mut names = Vec::new();
@@ -183,7 +202,7 @@ impl Catalogue {
             // A broken file is listed too: loading it then says what is wrong.
             let is_base = text
                 .parse::<toml::Table>()
-                .is_ok_and(|table| !table.contains_key("name"));
+                .is_ok_and(|table| !table.contains_key("name") && !table.contains_key("title"));
             if let (false, Some(stem)) = (is_base, path.file_stem()) {
                 names.push(stem.to_string_lossy().into_owned());
             }
@@ -229,11 +248,40 @@ impl Catalogue {
         Ok(points)
     }
 
+    /// All scenarios of the file of one of [`Catalogue::names`], to be looked at; writes nothing.
+    ///
+    /// # Errors
+    /// As [`Catalogue::load`].
+    pub fn look(&self, name: &str) -> Result<Vec<Scenario>, ScenarioError> {
+        read_all(&self.directory.join(format!("{name}.toml")))
+    }
+
+    /// Loads all that `names` stand for, in their order.
+    ///
+    /// # Errors
+    /// As [`Catalogue::load_all`], for all of them at once.
+    pub fn load_each(&self, names: &[String]) -> Result<Vec<Scenario>, ScenarioError> {
+        let (mut scenarios, mut errors) = (Vec::new(), Vec::new());
+        for name in names {
+            match self.load_all(name) {
+                Ok(found) => scenarios.extend(found),
+                Err(error) => errors.push(error),
+            }
+        }
+        ScenarioError::of_all(errors).map_or(Ok(scenarios), Err)
+    }
+
     fn unknown(&self, name: &str) -> ScenarioError {
-        ScenarioError::Unknown {
-            name: name.to_owned(),
-            directory: self.directory.clone(),
-            known: self.names().unwrap_or_default().join(", "),
+        if Path::new(name).is_dir() {
+            return ScenarioError::IsFolder(name.into());
+        }
+        match self.names() {
+            Ok(known) => ScenarioError::Unknown {
+                name: name.to_owned(),
+                directory: self.directory.clone(),
+                known,
+            },
+            Err(unreadable) => unreadable,
         }
     }
 }

@@ -18,7 +18,7 @@ pub use chain::Next;
 pub use error::ScenarioError;
 pub use expect::{Bound, Expectation, Subject};
 pub use generate::{Generate, Kind, Routes};
-pub use load::{Catalogue, load, load_all};
+pub use load::{Catalogue, load, load_all, read_all};
 pub use source::{Place, Source};
 pub use sweep::{Point, Sweep};
 pub use template::create;
@@ -39,11 +39,11 @@ use std::path::PathBuf;
 pub struct Scenario {
     /// File whose keys this one overrides, relative to this file.
     pub extends: Option<PathBuf>,
-    /// Short name; must be the file's name without `.toml`.
+    /// Short name: the file's name without `.toml`, which it is unless given.
     pub name: String,
     /// What it is, in one sentence.
     pub title: String,
-    /// Which published experiment it repeats, and what is different here.
+    /// Which published experiment it repeats, and what is different here; may be left out.
     pub reproduces: String,
     /// Pods, services and links, in netns-lab's own format.
     pub topology: Topology,
@@ -87,6 +87,9 @@ pub struct Scenario {
     pub fit: Fit,
     /// Expectations: subject to predicate, both as text; parsed in `expectations`.
     pub expect: BTreeMap<String, String>,
+    /// The text of `resources` if it was generated.
+    #[serde(skip)]
+    pub generated: Option<String>,
     /// The requests of `load.replay`.
     #[serde(skip)]
     pub log: Vec<Entry>,
@@ -443,10 +446,7 @@ impl Design {
 /// Generates what is asked for and checks the whole.
 fn checked(mut scenario: Scenario, chain: &[Source]) -> Result<Scenario, ScenarioError> {
     let cache = crate::binaries::workspace().join(".cache/scenarios");
-    generate::generate(&mut scenario, &cache).map_err(|source| ScenarioError::Read {
-        path: cache,
-        source,
-    })?;
+    generate::generate(&mut scenario, &cache);
     check::check(&mut scenario, chain)?;
     Ok(scenario)
 }

@@ -75,13 +75,19 @@ pub(super) fn expand(
             return Err(refusal(chain, &["sweep", place], &message));
         }
         // What is wrong with a point is wrong in the list that made it.
-        let in_list = |error: ScenarioError| match error {
+        let one_in_list = |error: ScenarioError| match error {
             ScenarioError::Value { key, message, .. } => ScenarioError::Value {
                 place: locate(chain, &["sweep", place]),
                 key: format!("sweep point {label}: {key}"),
                 message,
             },
             other => other,
+        };
+        let in_list = |error: ScenarioError| match error {
+            ScenarioError::Several(errors) => {
+                ScenarioError::Several(errors.into_iter().map(one_in_list).collect())
+            }
+            one => one_in_list(one),
         };
         let mut scenario = parse_merged(table, chain)
             .and_then(|s| super::checked(s, chain))

@@ -24,6 +24,14 @@ pub enum DescriptionError {
         #[source]
         source: std::io::Error,
     },
+    /// The file's name can be no arm's.
+    #[error("arm description {}: {name:?} can be no arm's name: use lower-case letters, digits and - for the file's", path.display())]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// Its name without `.toml`.
+        name: String,
+    },
     /// Not TOML, an unknown key, a wrong type or a senseless value.
     #[error("{path}:{line}:{column}: {key}: {message}")]
     Value {
@@ -123,6 +131,14 @@ pub(super) enum Redirect {
 
 impl Description {
     pub(super) fn read(path: &Path) -> Result<Self, DescriptionError> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if name.is_empty() || name.starts_with('-') || !name.chars().all(plain) {
+            return Err(DescriptionError::Name {
+                path: path.to_owned(),
+                name: name.into_owned(),
+            });
+        }
         let text = std::fs::read_to_string(path).map_err(|source| DescriptionError::Read {
             path: path.to_owned(),
             source,

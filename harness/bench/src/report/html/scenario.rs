@@ -16,7 +16,7 @@ pub(super) fn section(stored: &Stored) -> Markup {
         section {
             h2 id=(summary.scenario) { (summary.scenario) }
             p { (summary.title) "." }
-            p.soft { (summary.reproduces) }
+            @if !summary.reproduces.is_empty() { p.soft { (summary.reproduces) } }
             p { (conditions(summary)) }
             (arms(summary))
             (verdict(summary))

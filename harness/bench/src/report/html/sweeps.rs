@@ -62,7 +62,7 @@ pub(super) fn section(family: &Family<'_>) -> Markup {
         section {
             h2 id=(family.name) { (family.name) }
             p { (first.title) "." }
-            p.soft { (first.reproduces) }
+            @if !first.reproduces.is_empty() { p.soft { (first.reproduces) } }
             @for quantity in quantities {
                 (figure(
                     |size| plot::sweep(&family.name, &family.key, &family.points, quantity, size),
