@@ -181,6 +181,7 @@ pub async fn run(options: Options, ready: impl FnOnce()) -> Result<()> {
             }
         }
     }
+    daemon.enrolment.stop_accepting();
     splice::end(&daemon.node);
     systemd::tell(systemd::State::Stopping);
     daemon.enrolment.dismiss_guard().await;

@@ -4,7 +4,7 @@
 //! does. A pod is enrolled while its [`Pod`] lives: cgroup programs attached, namespace known to the kernel, anchors open.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -144,12 +144,14 @@ pub struct Pod {
     record: Mutex<kmesh_api::pod::Pod>,
     /// Lets through what is said about what the pod does.
     pub misconduct: Throttle,
+    /// Its anchors' listening sockets; `None` once it accepts no more.
+    anchors: Mutex<Option<Vec<Arc<TcpListener>>>>,
     /// `None` once released or replaced.
     hold: Mutex<Option<Hold>>,
 }
 
 impl Pod {
-    /// Enrols a pod whose cgroup is `lock`ed; returns its anchors' listening sockets with it.
+    /// Enrols a pod whose cgroup is `lock`ed.
     ///
     /// # Errors
     /// [`PodError::Kernel`]; nothing stays behind then.
@@ -158,8 +160,8 @@ impl Pod {
         candidate: Candidate,
         index: u32,
         lock: Lock,
-    ) -> Result<(Self, Vec<TcpListener>), PodError> {
-        let (pod, ground, listeners) = Self::announce(datapath, candidate, index)?;
+    ) -> Result<Self, PodError> {
+        let (pod, ground) = Self::announce(datapath, candidate, index)?;
         // The devices first: a connection must not find its packets on the way to a service that nobody is.
         let attached = datapath.attach(&ground.cgroup).and_then(|mut attached| {
             ground.attach_devices(datapath, &mut attached)?;
@@ -169,7 +171,7 @@ impl Pod {
             Ok(attached) => {
                 let lock = Some(lock);
                 *pod.hold() = Some(Hold { attached, lock });
-                Ok((pod, listeners))
+                Ok(pod)
             }
             Err(source) => {
                 // The entry would send connections to an anchor that is about to close.
@@ -188,8 +190,8 @@ impl Pod {
         candidate: Candidate,
         index: u32,
         before: &Self,
-    ) -> Result<(Self, Vec<TcpListener>), PodError> {
-        let (pod, ground, listeners) = Self::announce(datapath, candidate, index)?;
+    ) -> Result<Self, PodError> {
+        let (pod, ground) = Self::announce(datapath, candidate, index)?;
         if let Some(hold) = before.hold().as_mut()
             && pod.cookie != before.cookie
             && let Err(source) = ground.attach_devices(datapath, &mut hold.attached)
@@ -198,7 +200,7 @@ impl Pod {
             return Err(kernel_error(&pod.spec(), source));
         }
         *pod.hold() = before.hold().take();
-        Ok((pod, listeners))
+        Ok(pod)
     }
 
     /// Makes the pod known to the kernel by its namespace.
@@ -206,7 +208,7 @@ impl Pod {
         datapath: &mut Datapath,
         candidate: Candidate,
         index: u32,
-    ) -> Result<(Self, Ground, Vec<TcpListener>), PodError> {
+    ) -> Result<(Self, Ground), PodError> {
         let spliced = candidate.path == Path::Splice;
         let mut record = kmesh_api::pod::Pod {
             index,
@@ -220,18 +222,21 @@ impl Pod {
                 record.anchor6 = Address::from(anchor);
             }
         }
+        let addresses = candidate.anchors.iter().map(|(anchor, _)| anchor.ip());
+        let addresses = addresses.collect();
+        let anchors = candidate.anchors.into_iter();
+        let anchors = anchors.map(|(_, listener)| Arc::new(listener));
         let pod = Self {
             spec: Mutex::new(Arc::new(candidate.spec)),
             index,
-            addresses: (candidate.anchors.iter())
-                .map(|(anchor, _)| anchor.ip())
-                .collect(),
+            addresses,
             netns: candidate.netns,
             cookie: candidate.cookie,
             cgroup: candidate.cgroup_id,
             spliced,
             record: Mutex::new(record),
             misconduct: Throttle::default(),
+            anchors: Mutex::new(Some(anchors.collect())),
             hold: Mutex::new(None),
         };
         let inserted = datapath.pod_use.insert(index, PodUse::default(), 0);
@@ -243,8 +248,7 @@ impl Pod {
             pod.withdraw(datapath);
             return Err(error);
         }
-        let listeners = candidate.anchors.into_iter().map(|(_, listener)| listener);
-        Ok((pod, candidate.ground, listeners.collect()))
+        Ok((pod, candidate.ground))
     }
 
     /// Takes the pod out of the kernel's tables, unless another pod has its namespace by now.
@@ -291,6 +295,38 @@ impl Pod {
             self.restate(datapath)?;
         }
         Ok(())
+    }
+
+    fn anchors(&self) -> MutexGuard<'_, Option<Vec<Arc<TcpListener>>>> {
+        self.anchors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its anchors' listening sockets; none once it accepts no more.
+    pub fn listening(&self) -> Vec<Arc<TcpListener>> {
+        self.anchors().clone().unwrap_or_default()
+    }
+
+    /// Puts a listening socket in the place of `ended`; false if the pod accepts no more.
+    pub fn listens_again(&self, ended: &Arc<TcpListener>, again: &Arc<TcpListener>) -> bool {
+        let mut anchors = self.anchors();
+        let Some(anchors) = anchors.as_mut() else {
+            return false;
+        };
+        anchors.retain(|own| !Arc::ptr_eq(own, ended));
+        anchors.push(Arc::clone(again));
+        true
+    }
+
+    /// Accepts no more. The kernel resets what waits to be accepted (`inet_csk_listen_stop`).
+    pub fn stop_accepting(&self) {
+        for listener in self.anchors().take().unwrap_or_default() {
+            let _ = socket2::SockRef::from(&*listener).shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Whether it accepts connections still.
+    pub fn accepts(&self) -> bool {
+        self.anchors().is_some()
     }
 
     /// How it is named.

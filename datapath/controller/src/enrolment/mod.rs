@@ -348,7 +348,7 @@ impl Enrolment {
             most: PODS_MAX,
         })?;
         let same = |before: &&Arc<Pod>| before.cgroup == candidate.cgroup_id;
-        let (pod, listeners) = if let Some(before) = replaced.iter().find(same) {
+        let pod = if let Some(before) = replaced.iter().find(same) {
             Pod::succeed(&mut self.node.datapath(), candidate, index, before)?
         } else {
             let lock = self.lock(&spec, candidate.cgroup_id)?;
@@ -367,7 +367,7 @@ impl Enrolment {
             .upstreams
             .admit_pod(pod.index, pod.cookie, &pod.addresses);
         self.have_held(&pod);
-        let anchors = listeners.into_iter().map(|listener| {
+        let anchors = pod.listening().into_iter().map(|listener| {
             tokio::spawn(accept(Arc::clone(&self.node), Arc::clone(&pod), listener)).abort_handle()
         });
         let enrolled = Enrolled {
@@ -424,6 +424,7 @@ impl Enrolment {
         {
             guard.release(pod.cookie);
         }
+        pod.stop_accepting();
         splice::end_pod(&self.node, pod.index);
         pod.release(&mut self.node.datapath());
         upstream::release(&self.node, pod.index, pod.cookie);
@@ -469,6 +470,11 @@ impl Enrolment {
             entry.pursuit = None;
         }
         state.enrolled().for_each(|pod| pod.unlock());
+    }
+
+    /// Has no pod accept connections any more.
+    pub fn stop_accepting(&self) {
+        self.state().enrolled().for_each(|pod| pod.stop_accepting());
     }
 
     /// Keeps other daemons away again.

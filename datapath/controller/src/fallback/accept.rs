@@ -35,6 +35,7 @@ use crate::buffers::Buffers;
 use crate::generation::Generation;
 use crate::node::Node;
 use crate::pods::Pod;
+use crate::shares::Held;
 use crate::splice;
 use crate::upstream::abandon;
 
@@ -44,8 +45,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Descriptors that clients leave to the daemon: for its control sockets, its files and pods to come.
 const RESERVED: u64 = 32;
 
-/// Accepts anchored connections for `pod` until the task is aborted.
-pub async fn accept(node: Arc<Node>, pod: Arc<Pod>, mut listener: TcpListener) {
+/// Accepts anchored connections for `pod` until it accepts no more, or the task is aborted.
+pub async fn accept(node: Arc<Node>, pod: Arc<Pod>, mut listener: Arc<TcpListener>) {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     // The connections end with this task: a pod that is released has no mesh any more.
     let mut connections = JoinSet::new();
@@ -63,14 +64,12 @@ pub async fn accept(node: Arc<Node>, pod: Arc<Pod>, mut listener: TcpListener) {
                 }
             }
             Ok((socket, client)) => {
-                connections.spawn(connection(
-                    Arc::clone(&node),
-                    Arc::clone(&pod),
-                    socket,
-                    client,
-                ));
+                if let Some(connection) = begin(&node, &pod, socket, client) {
+                    connections.spawn(connection);
+                }
                 while connections.try_join_next().is_some() {}
             }
+            Err(_) if !pod.accepts() => return,
             Err(error) => {
                 // Out of descriptors or memory, or the client is gone again: others can still be accepted, later.
                 if let Some(before) = pod.misconduct.allows() {
@@ -78,7 +77,11 @@ pub async fn accept(node: Arc<Node>, pod: Arc<Pod>, mut listener: TcpListener) {
                 }
                 match &at {
                     Ok(at) if !is_listening(&listener) => {
-                        listener = listen_again(&node, &pod, at.ip()).await;
+                        let Some(again) = listen_again(&node, &pod, &listener, at.ip()).await
+                        else {
+                            return;
+                        };
+                        listener = again;
                     }
                     _ => tokio::time::sleep(ACCEPT_PAUSE).await,
                 }
@@ -131,21 +134,34 @@ impl Drop for Spliced {
     }
 }
 
-async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: SocketAddr) {
+/// What keeps an accepted connection's entries: in the order in which they are given up.
+struct Kept {
+    _spliced: Option<Spliced>,
+    _registered: Registered,
+    _descriptor: Held,
+}
+
+/// Registers an accepted connection at once, so that it ends with its pod, and returns what serves it; `None` if it is refused.
+fn begin(
+    node: &Arc<Node>,
+    pod: &Arc<Pod>,
+    socket: TcpStream,
+    client: SocketAddr,
+) -> Option<impl Future<Output = ()> + use<>> {
     let key = AnchoredKey {
         pod: pod.index,
         client: client.into(),
     };
-    let Some(_held) = node.descriptors.take(pod.index) else {
+    let Some(descriptor) = node.descriptors.take(pod.index) else {
         // Its connections must not take the descriptors of others'. Counted by pod.
         debug!(pod = pod.spec().name, %client, "refused a connection over the pod's share of descriptors");
-        return;
+        return None;
     };
     let anchored = node.datapath().anchored.get(&key, 0);
     let Ok(anchored) = anchored else {
         // Not sent here by the mesh: something in the pod connected to the anchor itself.
         debug!(pod = pod.spec().name, %client, "refused a connection that was not anchored");
-        return;
+        return None;
     };
     if let Err(error) = socket
         .set_nodelay(true)
@@ -159,27 +175,40 @@ async fn connection(node: Arc<Node>, pod: Arc<Pod>, socket: TcpStream, client: S
         anchored.original.into(),
         socket,
     ));
-    let _registered = Registered::new(&node, &anchor);
-    let _spliced = pod.spliced.then(|| Spliced {
-        node: Arc::clone(&node),
-        key,
-        told: anchored,
-        local: anchor.socket().local_addr().map(Address::from),
+    let kept = Kept {
+        _spliced: pod.spliced.then(|| Spliced {
+            node: Arc::clone(node),
+            key,
+            told: anchored,
+            local: anchor.socket().local_addr().map(Address::from),
+        }),
+        _registered: Registered::new(node, &anchor),
+        _descriptor: descriptor,
+    };
+    let session = Arc::new(Session {
+        node: Arc::clone(node),
+        pod: Arc::clone(pod),
+        anchor,
+        client: client.ip().to_canonical(),
+        switched: Mutex::default(),
+        orders: Arc::default(),
     });
+    Some(async move {
+        let _kept = kept;
+        serve(session).await;
+    })
+}
+
+/// Serves an anchored connection until it ends.
+async fn serve(session: Arc<Session>) {
+    let (node, anchor) = (&session.node, &session.anchor);
+    let client = session.client;
     let generation = node.generation();
     let options = generation
         .as_ref()
         .and_then(|generation| options(generation, anchor.original));
     let (codec, streams) = options.map_or((Codec::Auto, None), |options| {
         (options.codec, options.max_concurrent_streams)
-    });
-    let session = Arc::new(Session {
-        node,
-        pod,
-        anchor: Arc::clone(&anchor),
-        client: client.ip().to_canonical(),
-        switched: Mutex::default(),
-        orders: Arc::default(),
     });
     if let Some(generation) = &generation
         && let Some(sniffed) = sniffed(generation, anchor.original)

@@ -17,12 +17,21 @@ pub(super) fn is_listening(listener: &TcpListener) -> bool {
     (socket2::SockRef::from(listener).is_listener()).unwrap_or(true)
 }
 
-/// Opens another anchor of the pod's, and sends new connections there. Tries until it is done: it may be what the pod does that fails it.
-pub(super) async fn listen_again(node: &Arc<Node>, pod: &Arc<Pod>, at: IpAddr) -> TcpListener {
+/// Opens another anchor of the pod's in the place of `ended`, and sends new connections there. Tries until it is done: it may be what the pod does
+/// that fails it. `None` if the pod accepts no more.
+pub(super) async fn listen_again(
+    node: &Arc<Node>,
+    pod: &Arc<Pod>,
+    ended: &Arc<TcpListener>,
+    at: IpAddr,
+) -> Option<Arc<TcpListener>> {
     let mut pauses = Backoff::new(Duration::from_millis(10), Duration::from_secs(2));
-    loop {
+    while pod.accepts() {
         match open(node, pod, at).await {
-            Ok(listener) => return listener,
+            Ok(listener) => {
+                let listener = Arc::new(listener);
+                return pod.listens_again(ended, &listener).then_some(listener);
+            }
             Err(error) => {
                 if let Some(before) = pod.misconduct.allows() {
                     let error = format!("{error:#}");
@@ -35,6 +44,7 @@ pub(super) async fn listen_again(node: &Arc<Node>, pod: &Arc<Pod>, at: IpAddr) -
         }
         sleep(pauses.pause()).await;
     }
+    None
 }
 
 async fn open(node: &Arc<Node>, pod: &Arc<Pod>, at: IpAddr) -> anyhow::Result<TcpListener> {
