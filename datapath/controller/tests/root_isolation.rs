@@ -12,6 +12,7 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
 use std::process::{Child, Stdio};
 use std::thread;
+use std::time::Instant;
 
 use kmesh_probe::status::Share;
 use lab::agent::{Agent, agent};
@@ -419,5 +420,85 @@ fn a_pod_that_ends_its_anchor_harms_itself_and_gets_another() {
         let log = std::fs::read_to_string(mesh.log_path()).unwrap();
         let lines = log.lines().filter(|line| line.contains("anchor")).count();
         assert!(lines < 20, "{path}: {log}");
+    }
+}
+
+/// Runs `ip` in a pod and returns what it says.
+fn ip(mesh: &Mesh, pod: &str, words: &str) -> String {
+    let pod = mesh.lab.pod(pod).unwrap();
+    let mut ip = pod.command("ip");
+    ip.args(words.split_whitespace()).stdout(Stdio::piped());
+    let said = pod.spawn(ip).unwrap().wait_with_output().unwrap();
+    assert!(said.status.success(), "ip {words}");
+    String::from_utf8(said.stdout).unwrap()
+}
+
+/// What a pod with rights over its own namespace does there, and how it takes that back.
+fn misdeed(mesh: &Mesh, what: &str) -> Box<dyn FnOnce(&Mesh)> {
+    const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+    let pod = mesh.lab.pod("client").unwrap();
+    match what {
+        "reserves its ports" => {
+            let reserve = |ports: &str| std::fs::write(RESERVED, ports).unwrap();
+            pod.run(|| reserve("1-65535")).unwrap();
+            Box::new(move |mesh| {
+                let pod = mesh.lab.pod("client").unwrap();
+                pod.run(|| reserve("\n")).unwrap();
+            })
+        }
+        _ => {
+            let at = ip(mesh, "client", "-o -4 address show scope global");
+            let words: Vec<&str> = at.split_whitespace().collect();
+            let (device, address) = (words[1].to_owned(), words[3].to_owned());
+            let routes = ip(mesh, "client", "-4 route show");
+            ip(mesh, "client", &format!("-4 address flush dev {device}"));
+            Box::new(move |mesh| {
+                let back = format!("address add {address} dev {device}");
+                ip(mesh, "client", &back);
+                for route in routes.lines() {
+                    ip(mesh, "client", &format!("route replace {route}"));
+                }
+            })
+        }
+    }
+}
+
+#[test]
+fn what_a_pod_does_to_its_namespace_harms_it_alone() {
+    if !root("what_a_pod_does_to_its_namespace_harms_it_alone") {
+        return;
+    }
+    for path in ["shortcut", "splice"] {
+        for what in ["reserves its ports", "flushes its addresses"] {
+            let mesh = mesh("misdeeds", &[&format!("--path={path}")]);
+            let other = agent(&mesh.lab, "other");
+            let attempt = |from: &Agent| {
+                let stream = from.connect(mesh.vip(WEB));
+                let stream = stream.map_err(|error| error.to_string())?;
+                match Client::new(stream).try_get("/one", "") {
+                    Ok(answer) if answer.server() == "s1" => Ok(()),
+                    other => Err(format!("{other:?}")),
+                }
+            };
+            attempt(&mesh.client).unwrap();
+            let lines = || {
+                let log = std::fs::read_to_string(mesh.log_path()).unwrap();
+                (log.lines().count(), log)
+            };
+            let (before, _) = lines();
+            let undo = misdeed(&mesh, what);
+            let begun = Instant::now();
+            let mut failed = 0;
+            for _ in 0..20 {
+                attempt(&other).unwrap_or_else(|why| panic!("{path}, {what}: {why}"));
+                failed += u32::from(attempt(&mesh.client).is_err());
+            }
+            assert!(failed > 0, "{path}: a pod that {what} harms itself");
+            let (after, log) = lines();
+            let most = begun.elapsed().as_secs() as usize + 2;
+            assert!(after - before <= most, "{path}, {what}: {most} {log}");
+            undo(&mesh);
+            eventually("the pod has its mesh again", || attempt(&mesh.client));
+        }
     }
 }
