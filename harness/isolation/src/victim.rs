@@ -26,12 +26,14 @@ pub struct Seen {
     pub p99_us: u64,
 }
 
-/// Sends requests for so long, each answered by one of `servers` (with commas) or something is wrong.
-pub fn run(target: SocketAddr, servers: &str, length: Duration) -> Seen {
+/// Sends requests for so long, each answered by one of `servers` (with commas) or something is wrong. Calls `begun` when it knows what became of
+/// the first.
+pub fn run(target: SocketAddr, servers: &str, length: Duration, begun: impl FnOnce()) -> Seen {
     let end = Instant::now() + length;
     let mut seen = Seen::default();
     let mut times = Vec::new();
     let mut number = 0;
+    let mut tell = Some(begun);
     while Instant::now() < end {
         let mut stream = match connect(target) {
             Ok(stream) => stream,
@@ -52,6 +54,9 @@ pub fn run(target: SocketAddr, servers: &str, length: Duration) -> Seen {
                     seen.fail(format!("request {number}: {error}"));
                     break;
                 }
+            }
+            if let Some(tell) = tell.take() {
+                tell();
             }
         }
     }

@@ -63,8 +63,9 @@ fn parse(words: &[&str]) -> Option<Work> {
         ["victim", at, name, seconds] => {
             let (at, name, length) = (target(at)?, name.to_owned(), length(seconds)?);
             Box::new(move || {
-                ready();
-                Ok(serde_json::to_string(&victim::run(at, &name, length))?)
+                Ok(serde_json::to_string(&victim::run(
+                    at, &name, length, ready,
+                ))?)
             })
         }
         [
