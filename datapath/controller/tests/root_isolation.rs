@@ -370,7 +370,8 @@ fn failed(test: &str, off: &[&str]) -> u64 {
     let words = ["nobody", "victim", &target, "s1,s2", "5"];
     let seen = Begun::in_pod(&mesh, "client", &words).outcome();
     let deeds = forging.outcome();
-    assert!(deeds["made"].as_u64().unwrap() > 100_000, "{deeds}");
+    // Each port ten times.
+    assert!(deeds["made"].as_u64().unwrap() > 30_000, "{deeds}");
     assert_eq!(seen["stolen"], 0, "{seen}");
     assert!(seen["answered"].as_u64().unwrap() > 100, "{seen}");
     let failed = seen["failed"].as_u64().unwrap();

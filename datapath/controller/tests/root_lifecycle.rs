@@ -113,8 +113,10 @@ fn a_pod_belongs_to_one_daemon() {
     mesh.configure(&mesh.standard());
     mesh.enrol(&LOCAL[..1]);
     mesh.start();
-    let first = fs::read_to_string(mesh.log_path()).unwrap();
-    assert!(first.contains("enrolled"), "{first}");
+    eventually("the log says who is enrolled", || {
+        let log = fs::read_to_string(mesh.log_path()).unwrap();
+        log.contains("enrolled").then_some(()).ok_or(log)
+    });
     mesh.serve("s1");
     let name = format!("second-{}", std::process::id());
     // The same pod: it waits, and says for whom.
