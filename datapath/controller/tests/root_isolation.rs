@@ -438,30 +438,26 @@ fn ip(mesh: &Mesh, pod: &str, words: &str) -> String {
 fn misdeed(mesh: &Mesh, what: &str) -> Box<dyn FnOnce(&Mesh)> {
     const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
     let pod = mesh.lab.pod("client").unwrap();
-    match what {
-        "reserves its ports" => {
-            let reserve = |ports: &str| std::fs::write(RESERVED, ports).unwrap();
-            pod.run(|| reserve("1-65535")).unwrap();
-            Box::new(move |mesh| {
-                let pod = mesh.lab.pod("client").unwrap();
-                pod.run(|| reserve("\n")).unwrap();
-            })
-        }
-        _ => {
-            let at = ip(mesh, "client", "-o -4 address show scope global");
-            let words: Vec<&str> = at.split_whitespace().collect();
-            let (device, address) = (words[1].to_owned(), words[3].to_owned());
-            let routes = ip(mesh, "client", "-4 route show");
-            ip(mesh, "client", &format!("-4 address flush dev {device}"));
-            Box::new(move |mesh| {
-                let back = format!("address add {address} dev {device}");
-                ip(mesh, "client", &back);
-                for route in routes.lines() {
-                    ip(mesh, "client", &format!("route replace {route}"));
-                }
-            })
-        }
+    if what == "reserves its ports" {
+        let reserve = |ports: &str| std::fs::write(RESERVED, ports).unwrap();
+        pod.run(|| reserve("1-65535")).unwrap();
+        return Box::new(move |mesh| {
+            let pod = mesh.lab.pod("client").unwrap();
+            pod.run(|| reserve("\n")).unwrap();
+        });
     }
+    let at = ip(mesh, "client", "-o -4 address show scope global");
+    let words: Vec<&str> = at.split_whitespace().collect();
+    let (device, address) = (words[1].to_owned(), words[3].to_owned());
+    let routes = ip(mesh, "client", "-4 route show");
+    ip(mesh, "client", &format!("-4 address flush dev {device}"));
+    Box::new(move |mesh| {
+        let back = format!("address add {address} dev {device}");
+        ip(mesh, "client", &back);
+        for route in routes.lines() {
+            ip(mesh, "client", &format!("route replace {route}"));
+        }
+    })
 }
 
 #[test]
