@@ -66,6 +66,7 @@ impl<'p> Node<'p> {
     pub(crate) fn up(programs: &'p Programs) -> Result<Self, IsolationError> {
         let pod = |name: &&str| PodSpec {
             name: (*name).to_owned(),
+            cpus: cpus(name),
             ..PodSpec::default()
         };
         let service = |name: &str, pods: &[&str]| ServiceSpec {
@@ -233,6 +234,17 @@ impl<'p> Node<'p> {
             missing: "success",
             said: status.to_string(),
         })
+    }
+}
+
+/// The victim and its server have the first CPU to themselves, if there are several: what they share with others is the kernel, its tables and the
+/// daemon, which goes where there is room.
+fn cpus(pod: &str) -> Vec<usize> {
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    match pod {
+        _ if all < 2 => Vec::new(),
+        VICTIM | OWN => vec![0],
+        _ => (1..all).collect(),
     }
 }
 
